@@ -1,0 +1,40 @@
+# `make test` is all a fresh Debian needs; the packages it installs are named in packaging/test-packages.txt.
+
+MUSL := x86_64-unknown-linux-musl
+PACKAGES := packaging/test-packages.txt
+
+.PHONY: run build test test-packages bench fmt lint release clean
+
+run: ## the quick start
+	cargo run --release -- up examples/hello.json
+
+build:
+	cargo build --release
+
+test: test-packages
+	cargo test
+
+# Only asks the package manager when something is missing.
+test-packages:
+	@packaging/install-test-packages $(PACKAGES)
+
+bench:
+	cargo bench
+
+fmt:
+	cargo fmt
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+# Static binaries: musl where that target is installed, else glibc linked in.
+release:
+	@if rustc --print target-libdir --target $(MUSL) >/dev/null 2>&1 && [ -d "$$(rustc --print target-libdir --target $(MUSL))" ]; then \
+		cargo build --profile dist --bins --target $(MUSL); \
+	else \
+		RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --bins --target x86_64-unknown-linux-gnu; \
+	fi
+
+clean:
+	cargo clean

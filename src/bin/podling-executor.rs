@@ -1,0 +1,3 @@
+//! `podling-executor`: one per pod instance, started by the Mesos agent.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `podling`: the command line of operators and developers.
+
+fn main() {}

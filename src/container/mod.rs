@@ -1,0 +1,13 @@
+//! From a launch plan to a running member: our own container runtime.
+//!
+//! ```text
+//! TaskInfo + image + defaults ──plan──▶ Plan ──Runtime::prepare──▶ Gated ──release──▶ Running ──wait──▶ Exit
+//! ```
+//!
+//! A [`plan::Plan`] is a validated value made by a pure function. Preparing it does everything but the last exec;
+//! the member then waits at its gate. Every stage owns what it made and undoes it when dropped.
+
+pub mod plan;
+mod runtime;
+
+pub use runtime::{Gated, LaunchError, Running, Runtime, Setup, SetupError};

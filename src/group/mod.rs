@@ -1,0 +1,11 @@
+//! The life of task groups: a pure state machine.
+//!
+//! One [`Machine`](machine::Machine) per executor. The shell feeds it [`Event`]s, each with a [`Stamp`] (time and
+//! entropy come from outside), and carries out the [`Effect`]s it gives back. Nothing here does I/O, looks at a
+//! clock or panics.
+
+mod effect;
+mod event;
+
+pub use effect::{Effect, MemberSignal};
+pub use event::{Event, Exit, ExitStatus, Failure, Limit, MemberId, Settings, Stamp};
