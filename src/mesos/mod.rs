@@ -1,7 +1,11 @@
 //! The Mesos v1 wire: types, encodings, framing, durations and connections.
 
 pub mod codec;
+pub mod duration;
+pub mod json;
 pub mod recordio;
+pub mod table;
+pub mod wire;
 
 /// The protobuf types, generated from `proto/`.
 #[allow(missing_docs, missing_debug_implementations, clippy::all)]
