@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::event::MemberId;
+use super::event::{GroupId, MemberId};
 use crate::mesos::v1;
 
-/// A request to the shell. The comment of each says which event answers it.
+/// A request to the shell, to be carried out in the order given. The comment of each says which event answers it.
 #[derive(Debug, Clone)]
 pub enum Effect {
     /// Post this update. Only while subscribed; the machine keeps it until it is acknowledged.
@@ -14,17 +14,27 @@ pub enum Effect {
     /// [`Effect::Discard`], `Discarded`.
     Prepare {
         member: MemberId,
+        group: GroupId,
+        /// The value of its own `ContainerID` in every update; names its sandbox (E-06).
+        container: String,
         task: Arc<v1::TaskInfo>,
     },
-    /// Open the gate of a prepared member → exactly one of `Started`, `StartFailed`.
+    /// Open the gate of a prepared member → exactly one of `Started`, `StartFailed`, or, after
+    /// [`Effect::Discard`], `Discarded`.
     Release(MemberId),
-    /// Give up a preparation or a gated member → `Discarded`.
+    /// Give up a member that has not started: a preparation, a member at its gate, or an opening gate →
+    /// `Discarded`, once nothing of it is left. Answers may cross on the way: a `PrepareFailed` or `StartFailed`
+    /// that was already queued is the answer and no `Discarded` need follow; when `Started` was already queued,
+    /// leave the member alone: the machine will signal it as soon as it hears of the start.
     Discard(MemberId),
-    /// Signal a started member; its end shows as `Exited`.
+    /// Signal a started member; its end shows as `Exited`. A signal to one that has just ended is lost on purpose.
     Signal(MemberId, MemberSignal),
-    /// The member's terminal state is decided: drop what is still held for it.
+    /// The member's terminal state is decided: drop what is still held for it. Nothing answers.
     Forget(MemberId),
-    /// Everything has ended and been told: the process may go.
+    /// Worth a line in the log although no update tells it.
+    Note(String),
+    /// The process may go, with exit code 0 in every case (G-05). Comes once and last. Members that are still there
+    /// (only after [`Settings::shutdown_grace`](super::Settings) has run out) go with the process.
     Exit,
 }
 

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::mesos::v1;
 
 /// When something happened, and fresh chance for what follows from it. Made by the shell for every event.
@@ -16,7 +18,7 @@ pub struct Stamp {
 }
 
 /// Fixed for the life of an executor; read from the environment and the operator's configuration.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// `MESOS_CHECKPOINT`: survive losing the agent (S-05, S-06).
     pub checkpoint: bool,
@@ -28,16 +30,33 @@ pub struct Settings {
     pub launch_deadline: Duration,
 }
 
+impl Default for Settings {
+    /// What an agent with default flags gives an executor without checkpointing.
+    fn default() -> Self {
+        Settings {
+            checkpoint: false,
+            recovery_timeout: Duration::from_secs(15 * 60),
+            shutdown_grace: Duration::from_secs(5),
+            launch_deadline: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
 /// Names one member for the life of the executor. Task ids come back (E-07); these do not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MemberId(pub u32);
+
+/// Names one task group for the life of the executor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GroupId(pub u32);
 
 #[derive(Debug, Clone)]
 pub enum Event {
     // ---- from the agent
     /// SUBSCRIBED arrived, the first one or one after a disconnection.
     Subscribed(Arc<v1::executor::event::Subscribed>),
-    /// A connection to the agent broke after a subscription (a failed attempt to reconnect is not an event).
+    /// A connection to the agent broke after a subscription (a failed attempt to reconnect is not an event, nor is
+    /// the closing of a stream that a newer one replaced, S-16).
     Disconnected,
     /// LAUNCH_GROUP, or LAUNCH as a group of one.
     LaunchGroup(Vec<v1::TaskInfo>),
@@ -49,7 +68,7 @@ pub enum Event {
         task: String,
         uuid: Vec<u8>,
     },
-    /// SHUTDOWN from the agent, or SIGTERM from an operator.
+    /// SHUTDOWN from the agent, or SIGTERM from an operator. Also when the registration minute is over (S-04).
     Shutdown,
 
     // ---- from the members; one answer for each effect that asks, see [`Effect`](super::Effect)
@@ -64,7 +83,33 @@ pub enum Event {
     /// The member has ended and its cgroup is empty.
     Exited(MemberId, Exit),
 
-    /// A deadline that [`Machine::deadline`](super) named has passed.
+    // ---- from the network and the checks
+    /// The addresses to tell in updates from now on (U-09): of one member, or, with `None`, of every member that has
+    /// none of its own. In host mode the shell takes them from the `AgentInfo` of SUBSCRIBED.
+    Network {
+        member: Option<MemberId>,
+        infos: Vec<v1::NetworkInfo>,
+    },
+    /// A health check's result that counts: failures inside the grace period are not told (H-04).
+    Health {
+        member: MemberId,
+        healthy: bool,
+        message: Option<String>,
+    },
+    /// The failures that `HealthCheck.consecutive_failures` allows are used up (H-06); `message` names check, count
+    /// and last error (G-06).
+    Unhealthy {
+        member: MemberId,
+        message: String,
+    },
+    /// A general check's result; the machine tells only changes (C-02).
+    Check {
+        member: MemberId,
+        status: v1::CheckStatusInfo,
+        message: Option<String>,
+    },
+
+    /// The time that [`Machine::deadline`](super::Machine::deadline) named has come.
     Tick,
 }
 
@@ -78,7 +123,7 @@ pub struct Failure {
 }
 
 /// How a member ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
     pub status: ExitStatus,
     /// Set when a resource limit ended it; wins over the status (G-08).
@@ -91,7 +136,7 @@ pub enum ExitStatus {
     Signal(i32),
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Limit {
     /// Killed for want of memory; `message` names process, limit and peak.
     Memory { limit_bytes: u64, message: String },
