@@ -1,0 +1,694 @@
+//! The pod model against the seeds, Marathon's samples, the rule tables of the reference, and hostile input.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{Kind, Profile, Support, Violations, model::*, read};
+
+/// Everything on: these tests are about definitions, not about what runs by now.
+fn profile() -> Profile {
+    let support = Support {
+        images: true,
+        container_networks: true,
+        checks: true,
+        secrets: true,
+        artifacts: true,
+        persistent_volumes: true,
+        constraints: true,
+        gpus: true,
+    };
+    Profile {
+        support,
+        ..Profile::default()
+    }
+}
+
+fn fixture(name: &str) -> Value {
+    let path = format!("{}/tests/fixtures/pods/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(&path).expect(&path)).expect(&path)
+}
+
+fn accepted(value: &Value) -> Pod {
+    read(value, &profile())
+        .unwrap_or_else(|violations| panic!("{violations}"))
+        .pod
+}
+
+fn refused(value: &Value) -> Violations {
+    read(value, &profile())
+        .map(|definition| panic!("accepted: {:?}", definition.pod))
+        .unwrap_err()
+}
+
+fn simple() -> Value {
+    fixture("seed-simplepod")
+}
+
+/// The seeds' quick start with one value put at a JSON pointer.
+fn with(pointer: &str, value: Value) -> Value {
+    let mut pod = simple();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    let parent = pod.pointer_mut(parent).unwrap();
+    match parent {
+        Value::Array(items) => items.push(value),
+        _ => parent[key] = value,
+    }
+    pod
+}
+
+#[test]
+fn every_definition_of_the_seeds_is_accepted() {
+    for name in [
+        "seed-complete-pod",
+        "seed-pod-with-endpoint",
+        "seed-pod-with-healthcheck",
+        "seed-pod-with-multiple-containers",
+        "seed-pod-with-virtual-network",
+        "seed-simple-pod",
+        "seed-simple-pod-2",
+        "seed-simplepod",
+        "seed-simplepod2",
+        "seed-test-pod",
+        "seed-with-ephemeral-vol",
+    ] {
+        let pod = accepted(&fixture(name));
+        // The canonical form is a definition again, and the same one.
+        let canonical = serde_json::to_value(&pod).unwrap();
+        assert_eq!(accepted(&canonical), pod, "{name}");
+        // It is also what the store keeps.
+        assert_eq!(serde_json::from_value::<Pod>(canonical).unwrap(), pod, "{name}");
+    }
+}
+
+#[test]
+fn marathons_samples_are_answered_as_marathon_does() {
+    accepted(&fixture("marathon-simple-pod"));
+    accepted(&fixture("marathon-container-net-pod"));
+    let private = fixture("marathon-private-docker-pod");
+    let definition = read(&private, &profile()).unwrap();
+    let ignored: Vec<String> = definition.ignored.iter().map(ToString::to_string).collect();
+    assert_eq!(ignored, ["containers[0].image.force"]);
+
+    let places: Vec<String> = refused(&fixture("marathon-rejected-test-pod"))
+        .0
+        .iter()
+        .map(|v| v.place.slashed())
+        .collect();
+    assert_eq!(places, ["/containers(0)/name", "/containers(1)/name"]);
+
+    let nameless = Profile {
+        default_network: None,
+        ..profile()
+    };
+    let violations = read(&fixture("marathon-container-net-pod"), &nameless).unwrap_err();
+    assert_eq!(violations.0[0].place.slashed(), "/networks");
+}
+
+#[test]
+fn the_quick_start_gets_every_default() {
+    assert_eq!(
+        serde_json::to_value(accepted(&simple())).unwrap(),
+        json!({
+            "id": "/simplepod", "role": "*",
+            "containers": [{"name": "sleep1", "exec": {"command": {"shell": "sleep 1000"}},
+                "resources": {"cpus": 0.1, "mem": 32.0, "disk": 0.0, "gpus": 0}}],
+            "networks": [{"mode": "host"}],
+            "scaling": {"kind": "fixed", "instances": 1},
+            "scheduling": {
+                "backoff": {"backoff": 1.0, "backoffFactor": 1.15, "maxLaunchDelay": 3600.0},
+                "upgrade": {"minimumHealthCapacity": 1.0, "maximumOverCapacity": 1.0},
+                "killSelection": "YOUNGEST_FIRST",
+                "unreachableStrategy": {"inactiveAfterSeconds": 900, "expungeAfterSeconds": 604_800}},
+            "executorResources": {"cpus": 0.1, "mem": 32.0, "disk": 10.0}
+        })
+    );
+}
+
+#[test]
+fn reading_is_lenient_where_marathon_is() {
+    let pod = accepted(&json!({
+        "id": "//team//web/", "foo": [1], "version": "2017-01-03T18:21:19.31Z",
+        "containers": [{"name": "a", "resources": {"cpus": 1, "mem": 64.0}, "image": {"kind": "docker", "id": "x"},
+            "exec": {"command": {"shell": ""}}, "labels": null,
+            "endpoints": [{"name": "w", "hostPort": 0.0, "protocol": ["HTTP"]}],
+            "healthCheck": {"http": {"endpoint": "w", "scheme": "https"}}}],
+        "scaling": {"kind": "fixed", "instances": 3.0, "maxInstances": null},
+        "scheduling": {"killSelection": "Oldest_First", "unreachableStrategy": "disabled",
+            "placement": {"constraints": [["hostname", "unique"], {"fieldName": "rack", "operator": "GROUP_BY", "value": "2"}]}}
+    }));
+    assert_eq!(pod.id.as_str(), "/team/web");
+    assert_eq!(pod.version, None, "the client's version is thrown away");
+    assert_eq!(
+        pod.containers[0].exec, None,
+        "an empty shell command means the image's own"
+    );
+    assert_eq!(pod.scaling.instances, 3);
+    assert_eq!(pod.scheduling.kill_selection, KillSelection::OldestFirst);
+    assert_eq!(pod.scheduling.placement.constraints[0].operator, Operator::Unique);
+    assert!(pod.on_host_network());
+}
+
+#[test]
+fn host_ports_are_filled_in_outside_container_networks() {
+    let endpoints = json!([{"name": "a", "resources": {}, "exec": {"command": {"argv": ["x"]}},
+        "endpoints": [{"name": "w", "protocol": ["tcp"]}]}]);
+    for networks in [
+        json!([]),
+        json!([{"mode": "host"}]),
+        json!([{"mode": "container/bridge"}]),
+    ] {
+        let pod = accepted(&json!({"id": "/a", "containers": endpoints, "networks": networks}));
+        assert_eq!(pod.containers[0].endpoints[0].host_port, Some(0));
+    }
+    let pod = accepted(&fixture("seed-pod-with-endpoint"));
+    assert_eq!(pod.containers[0].endpoints[0].host_port, None);
+    assert_eq!(pod.networks[0].name.as_deref(), Some("dcos"));
+}
+
+/// Section 5: shape violations, with Marathon's message id.
+#[test]
+fn each_wrong_shape_is_named_with_its_place_and_key() {
+    for (pointer, value, place, key) in [
+        ("/id", json!(7), "/id", "error.expected.jsstring"),
+        ("/id", json!("/Upper"), "/id", "error.pattern"),
+        ("/id", Value::Null, "/id", "error.path.missing"),
+        ("/containers", json!({}), "/containers", "error.expected.jsarray"),
+        (
+            "/containers/0",
+            json!(true),
+            "/containers(1)",
+            "error.expected.jsobject",
+        ),
+        (
+            "/containers/0/name",
+            json!("Upper"),
+            "/containers(0)/name",
+            "error.pattern",
+        ),
+        (
+            "/containers/0/name",
+            json!("a".repeat(64)),
+            "/containers(0)/name",
+            "error.maxLength",
+        ),
+        (
+            "/containers/0/name",
+            json!(""),
+            "/containers(0)/name",
+            "error.minLength",
+        ),
+        (
+            "/containers/0/resources",
+            Value::Null,
+            "/containers(0)/resources",
+            "error.path.missing",
+        ),
+        (
+            "/containers/0/resources/cpus",
+            json!("1"),
+            "/containers(0)/resources/cpus",
+            "error.expected.jsnumber",
+        ),
+        (
+            "/containers/0/resources/cpus",
+            json!(0),
+            "/containers(0)/resources/cpus",
+            "error.min",
+        ),
+        (
+            "/containers/0/resources/gpus",
+            json!(1.5),
+            "/containers(0)/resources/gpus",
+            "error.expected.int",
+        ),
+        (
+            "/containers/0/tty",
+            json!("yes"),
+            "/containers(0)/tty",
+            "error.expected.jsboolean",
+        ),
+        (
+            "/containers/0/exec",
+            json!({}),
+            "/containers(0)/exec/command",
+            "error.path.missing",
+        ),
+        (
+            "/containers/0/exec",
+            json!({"command": {}}),
+            "/containers(0)/exec/command",
+            "error.path.missing",
+        ),
+        (
+            "/containers/0/exec",
+            json!({"command": {"shell": "a", "argv": ["b"]}}),
+            "/containers(0)/exec/command",
+            "error.pattern",
+        ),
+        (
+            "/containers/0/exec",
+            json!({"command": {"argv": []}}),
+            "/containers(0)/exec/command/argv",
+            "error.minLength",
+        ),
+        (
+            "/containers/0/exec",
+            json!({"command": {"shell": "a\0b"}}),
+            "/containers(0)/exec/command/shell",
+            "error.pattern",
+        ),
+        (
+            "/containers/0/endpoints",
+            json!([{"name": "a", "hostPort": 70_000}]),
+            "/containers(0)/endpoints(0)/hostPort",
+            "error.max",
+        ),
+        (
+            "/containers/0/endpoints",
+            json!([{"name": "a", "containerPort": 0}]),
+            "/containers(0)/endpoints(0)/containerPort",
+            "error.min",
+        ),
+        (
+            "/containers/0/endpoints",
+            json!([{"name": "a", "protocol": []}]),
+            "/containers(0)/endpoints(0)/protocol",
+            "error.minLength",
+        ),
+        (
+            "/containers/0/image",
+            json!({"kind": "OCI", "id": "x"}),
+            "/containers(0)/image/kind",
+            "error.unknown.enum.literal",
+        ),
+        (
+            "/networks",
+            json!([{"mode": "bridge"}]),
+            "/networks(0)/mode",
+            "error.unknown.enum.literal",
+        ),
+        (
+            "/scaling",
+            json!({"instances": 1}),
+            "/scaling/kind",
+            "error.path.missing",
+        ),
+        (
+            "/scaling",
+            json!({"kind": "Fixed"}),
+            "/scaling",
+            "error.unknown.enum.literal",
+        ),
+        (
+            "/scaling",
+            json!({"kind": "fixed", "instances": "2"}),
+            "/scaling/instances",
+            "error.expected.jsnumber",
+        ),
+        (
+            "/scheduling",
+            json!({"upgrade": {"minimumHealthCapacity": 1.1}}),
+            "/scheduling/upgrade/minimumHealthCapacity",
+            "error.max",
+        ),
+        (
+            "/scheduling",
+            json!({"unreachableStrategy": "off"}),
+            "/scheduling/unreachableStrategy",
+            "error.unknown.enum.literal",
+        ),
+        (
+            "/environment",
+            json!({"1BAD": "x"}),
+            "/environment/1BAD",
+            "error.pattern",
+        ),
+        (
+            "/environment",
+            json!({"A": 1}),
+            "/environment/A",
+            "error.expected.jsstring",
+        ),
+        (
+            "/environment",
+            json!({"A": {"secret": ""}}),
+            "/environment/A/secret",
+            "error.minLength",
+        ),
+        (
+            "/executorResources",
+            json!({"mem": 31}),
+            "/executorResources/mem",
+            "error.min",
+        ),
+        (
+            "/secrets",
+            json!("/fully/qualified/path/"),
+            "/secrets",
+            "error.expected.jsobject",
+        ),
+        (
+            "/volumes",
+            json!([{"name": "v", "host": 5}]),
+            "/volumes(0)/host",
+            "error.expected.jsstring",
+        ),
+        (
+            "/version",
+            json!("yesterday"),
+            "/version",
+            "error.expected.date.isoformat",
+        ),
+    ] {
+        let violations = refused(&with(pointer, value.clone()));
+        let found = violations.0.iter().any(|violation| {
+            let slashed = violation.place.slashed();
+            violation.kind == Kind::Shape { key }
+                && (slashed == place || slashed.starts_with(&format!("{place}/")))
+        });
+        assert!(found, "{pointer} = {value}: {violations:?}");
+    }
+}
+
+/// Section 6: broken rules.
+#[test]
+fn each_broken_rule_is_named_with_its_place() {
+    let container = |extra: Value| {
+        let mut container = json!({"name": "b", "resources": {}, "exec": {"command": {"shell": "x"}}});
+        container
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        container
+    };
+    let two = |extra: Value| json!([simple()["containers"][0], container(extra)]);
+    let volume = json!([{"name": "v"}]);
+    for (change, place, words) in [
+        (json!({"id": "relative"}), "/id", "absolute"),
+        (json!({"id": "/"}), "/id", "at least one path element"),
+        (json!({"id": "/a/versions"}), "/id", "reserved keywords"),
+        (json!({"user": ""}), "/user", "must not be empty"),
+        (json!({"containers": []}), "/containers", "must not be empty"),
+        (
+            json!({"containers": two(json!({"name": "sleep1"}))}),
+            "/containers",
+            "unique",
+        ),
+        (
+            json!({"containers": [{"name": "a", "resources": {}}]}),
+            "/containers(0)",
+            "nothing to run",
+        ),
+        (
+            json!({"scaling": {"kind": "fixed", "instances": -1}}),
+            "/scaling/instances",
+            "got -1, expected 0 or more",
+        ),
+        (
+            json!({"volumes": volume}),
+            "/volumes(0)",
+            "referenced by at least one container",
+        ),
+        (
+            json!({"containers": two(json!({"volumeMounts": [{"name": "v", "mountPath": "x"}]}))}),
+            "/containers(1)/volumeMounts(0)/name",
+            "should exist",
+        ),
+        (
+            json!({"volumes": volume, "containers": two(json!({"volumeMounts":
+                [{"name": "v", "mountPath": "x"}, {"name": "v", "mountPath": "x/"}]}))}),
+            "/containers(1)/volumeMounts(1)/mountPath",
+            "volumeMounts[0] as well",
+        ),
+        (
+            json!({"volumes": volume, "containers": two(json!({"volumeMounts": [{"name": "v", "mountPath": "a/../../x"}]}))}),
+            "/containers(1)/volumeMounts(0)/mountPath",
+            "..",
+        ),
+        (
+            json!({"volumes": [{"name": "v"}, {"name": "v"}],
+                "containers": two(json!({"volumeMounts": [{"name": "v", "mountPath": "x"}]}))}),
+            "/volumes",
+            "volume names must be unique",
+        ),
+        (
+            json!({"environment": {"A": {"secret": "k"}}}),
+            "/environment/A/secret",
+            "undefined secret",
+        ),
+        (
+            json!({"containers": two(json!({"image": {"kind": "DOCKER", "id": "x", "pullConfig": {"secret": "k"}}}))}),
+            "/containers(1)/image/pullConfig",
+            "existing secret",
+        ),
+        (
+            json!({"networks": [{"mode": "host", "name": "x"}]}),
+            "/networks",
+            "may not have names",
+        ),
+        (
+            json!({"networks": [{"mode": "container/bridge", "name": "x"}]}),
+            "/networks",
+            "may not have names",
+        ),
+        (
+            json!({"networks": [{"name": "x"}, {"name": "x"}]}),
+            "/networks",
+            "Duplicate networks",
+        ),
+        (
+            json!({"networks": [{"mode": "host"}, {"name": "x"}]}),
+            "/networks",
+            "single host network",
+        ),
+        (
+            json!({"containers": two(json!({"endpoints": [{"name": "w", "containerPort": 80}]}))}),
+            "/containers(1)/endpoints(0)/containerPort",
+            "not allowed when using host-mode",
+        ),
+        (
+            json!({"networks": [{"name": "n"}], "containers": two(json!({"endpoints": [{"name": "w"}]}))}),
+            "/containers(1)/endpoints(0)/containerPort",
+            "required when using container-mode",
+        ),
+        (
+            json!({"networks": [{"name": "n"}],
+                "containers": two(json!({"endpoints": [{"name": "w", "containerPort": 1, "networkNames": ["m"]}]}))}),
+            "/containers(1)/endpoints(0)/networkNames(0)",
+            "is not one of (n)",
+        ),
+        (
+            json!({"networks": [{"name": "n"}, {"name": "m"}],
+                "containers": two(json!({"endpoints": [{"name": "w", "containerPort": 1, "hostPort": 2}]}))}),
+            "/containers(1)/endpoints(0)",
+            "single item list",
+        ),
+        (
+            json!({"containers": two(json!({"endpoints": [{"name": "w", "hostPort": 2}, {"name": "v", "hostPort": 2}]}))}),
+            "/",
+            "host ports must be unique",
+        ),
+        (
+            json!({"containers": two(json!({"endpoints": [{"name": "w", "protocol": ["tcp", "tcp"]}]}))}),
+            "/containers(1)/endpoints(0)/protocol",
+            "Duplicate protocols",
+        ),
+        (
+            json!({"containers": two(json!({"healthCheck": {"intervalSeconds": 2, "exec": {"command": {"shell": "x"}}}}))}),
+            "/containers(1)/healthCheck/timeoutSeconds",
+            "got 20, expected less than 2",
+        ),
+        (
+            json!({"containers": two(json!({"healthCheck": {"http": {"endpoint": "zz"}}}))}),
+            "/containers(1)/healthCheck/http/endpoint",
+            "contained in the container endpoints",
+        ),
+        (
+            json!({"containers": two(json!({"healthCheck": {}}))}),
+            "/containers(1)/healthCheck",
+            "Only one of http",
+        ),
+        (
+            json!({"containers": two(json!({"resourceLimits": {"cpus": 0.5}}))}),
+            "/containers(1)/resourceLimits/cpus",
+            "greater than or equal to requested resource (1.0)",
+        ),
+        (
+            json!({"containers": two(json!({"resourceLimits": {"mem": "much"}}))}),
+            "/containers(1)/resourceLimits/mem",
+            "'much' is an invalid resource limit",
+        ),
+        (
+            json!({"legacySharedCgroups": true, "containers": two(json!({"resourceLimits": {"mem": "unlimited"}}))}),
+            "/containers(1)/resourceLimits",
+            "legacySharedCgroups",
+        ),
+        (
+            json!({"containers": two(json!({"linuxInfo": {"seccomp": {"unconfined": false}}}))}),
+            "/containers(1)/linuxInfo",
+            "must be true when Profile is NOT defined",
+        ),
+        (
+            json!({"linuxInfo": {"seccomp": {"unconfined": true}}}),
+            "/linuxInfo",
+            "not supported",
+        ),
+        (
+            json!({"linuxInfo": {"ipcInfo": {"mode": "share_parent", "shmSize": 1}}}),
+            "/linuxInfo",
+            "shmSize can NOT be set",
+        ),
+        (
+            json!({"scheduling": {"unreachableStrategy": {"inactiveAfterSeconds": 10, "expungeAfterSeconds": 5}}}),
+            "/scheduling/unreachableStrategy/expungeAfterSeconds",
+            "5 is below inactiveAfterSeconds",
+        ),
+        (
+            json!({"scheduling": {"placement": {"constraints": [{"fieldName": "h", "operator": "MAX_PER", "value": "x"}]}}}),
+            "/scheduling/placement/constraints(0)",
+            "integer value",
+        ),
+        (
+            json!({"scheduling": {"placement": {"acceptedResourceRoles": ["a b"]}}}),
+            "/acceptedResourceRoles",
+            "not the name of a role",
+        ),
+    ] {
+        let mut pod = simple();
+        pod.as_object_mut()
+            .unwrap()
+            .extend(change.as_object().unwrap().clone());
+        let violations = refused(&pod);
+        let found = violations.0.iter().any(|violation| {
+            violation.kind == Kind::Rule
+                && violation.place.slashed() == place
+                && violation.message.contains(words)
+        });
+        assert!(found, "{change}: {violations:?}");
+    }
+}
+
+#[test]
+fn all_violations_come_at_once() {
+    let shapes = refused(&json!({"id": 7, "containers": [{"name": "A"}, {"resources": {}}], "networks": 1}));
+    assert_eq!(
+        shapes.0.iter().map(|v| v.place.slashed()).collect::<Vec<_>>(),
+        [
+            "/id",
+            "/containers(0)/name",
+            "/containers(0)/resources",
+            "/containers(1)/name",
+            "/networks"
+        ]
+    );
+    let rules = refused(&json!({"id": "relative", "containers": [], "volumes": [{"name": "v"}]}));
+    assert_eq!(
+        rules.0.iter().map(|v| v.place.slashed()).collect::<Vec<_>>(),
+        ["/id", "/containers", "/volumes(0)"]
+    );
+}
+
+#[test]
+fn what_cannot_run_yet_is_refused_by_name() {
+    let nothing = Profile {
+        support: Support::default(),
+        ..Profile::default()
+    };
+    let violations = read(&fixture("seed-complete-pod"), &nothing).unwrap_err();
+    let sentences: Vec<String> = violations.0.iter().map(ToString::to_string).collect();
+    for words in [
+        "networks: container networks are",
+        "containers[0].image: images are",
+        "containers[0].artifacts",
+    ] {
+        assert!(
+            sentences.iter().any(|sentence| sentence.starts_with(words)),
+            "{words}: {sentences:?}"
+        );
+    }
+    for sentence in &sentences {
+        assert!(
+            sentence.ends_with("not supported by this version of podling"),
+            "{sentence}"
+        );
+    }
+    for name in [
+        "seed-simplepod",
+        "seed-pod-with-multiple-containers",
+        "seed-with-ephemeral-vol",
+    ] {
+        assert!(read(&fixture(name), &nothing).is_ok(), "{name}");
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(|number| json!(number)),
+        ".{0,12}".prop_map(Value::from),
+        Just(json!("fixed")),
+        Just(json!("host")),
+    ];
+    let keys = prop::sample::select(vec![
+        "id",
+        "containers",
+        "name",
+        "resources",
+        "cpus",
+        "exec",
+        "command",
+        "shell",
+        "argv",
+        "endpoints",
+        "hostPort",
+        "networks",
+        "mode",
+        "scaling",
+        "kind",
+        "instances",
+        "scheduling",
+        "placement",
+        "constraints",
+        "volumes",
+        "healthCheck",
+        "http",
+        "image",
+        "environment",
+        "secret",
+        "linuxInfo",
+        "seccomp",
+        "other",
+    ]);
+    leaf.prop_recursive(5, 64, 8, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(keys.clone().prop_map(str::to_owned), inner, 0..8)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// L7: whatever the JSON, the answer is a pod or a list of violations with places.
+    #[test]
+    fn l7_no_json_makes_the_reader_panic(value in any_json(), pointer in "[a-zA-Z]{0,12}") {
+        for profile in [profile(), Profile::default()] {
+            if let Err(violations) = read(&value, &profile) {
+                prop_assert!(!violations.is_empty());
+            }
+            // The same inside an otherwise right definition.
+            let mut pod = fixture("seed-complete-pod");
+            pod["containers"][0][pointer.as_str()] = value.clone();
+            let _ = read(&pod, &profile);
+        }
+        let mut pod = simple();
+        for key in pod.as_object().unwrap().keys().cloned().collect::<Vec<_>>() {
+            let before = pod[&key].take();
+            pod[&key] = value.clone();
+            let _ = read(&pod, &profile());
+            pod[&key] = before;
+        }
+    }
+}
