@@ -9,5 +9,6 @@
 
 pub mod plan;
 mod runtime;
+pub mod seccomp;
 
 pub use runtime::{Gated, LaunchError, Running, Runtime, Setup, SetupError};

@@ -1,1 +1,3 @@
-//! (under construction)
+//! The one door to the kernel: every unsafe block and raw system call lives here.
+
+pub mod seccomp;
