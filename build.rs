@@ -114,18 +114,22 @@ impl<'d> Tables<'d> {
             let mut required = 0u128;
             let mut rendered = String::new();
             for (index, field) in fields.iter().enumerate() {
-                let label = self.label(message, field)?;
-                if label == "Required" {
+                let label = field.label();
+                if label == Label::Required {
                     required |= 1 << index;
                 }
+                let oneof = field
+                    .oneof_index
+                    .and_then(|index| message.oneof_decl.get(index as usize));
                 let kind = self.kind(name, field)?;
                 let _ = write!(
                     rendered,
-                    "\n    Field {{ name: {:?}, number: {}, label: Label::{label}, kind: {kind}, default: {}, deprecated: {} }},",
+                    "\n    Field {{ name: {:?}, number: {}, label: Label::{label:?}, kind: {kind}, default: {}, deprecated: {}, oneof: {:?} }},",
                     field.name(),
                     field.number(),
                     default(field)?,
                     field.options.as_ref().is_some_and(|options| options.deprecated()),
+                    oneof.map(|oneof| oneof.name()),
                 );
             }
             let _ = writeln!(
@@ -173,7 +177,7 @@ impl<'d> Tables<'d> {
     fn render_each(&self) -> String {
         let mut out = String::from("macro_rules! each_message { ($of:ident) => {\n");
         for (_, (name, _)) in self.structs() {
-            let _ = writeln!(out, "$of!({});", rust_path(name));
+            let _ = writeln!(out, "$of!($crate::mesos::{});", rust_path(name));
         }
         out + "}; }\n"
     }
@@ -184,16 +188,6 @@ impl<'d> Tables<'d> {
             .iter()
             .enumerate()
             .filter(|(_, (_, message))| !is_map_entry(message))
-    }
-
-    fn label(&self, message: &DescriptorProto, field: &FieldDescriptorProto) -> Result<&'static str> {
-        Ok(match field.label() {
-            Label::Required => "Required",
-            Label::Repeated => "Repeated",
-            // An entry without a value would be an empty message, with nobody to notice what that one requires.
-            Label::Optional if is_map_entry(message) && field.r#type() == Type::Message => "Required",
-            Label::Optional => "Optional",
-        })
     }
 
     fn kind(&self, message: &str, field: &FieldDescriptorProto) -> Result<String> {

@@ -2,6 +2,8 @@
 
 pub mod codec;
 pub mod duration;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod json;
 pub mod recordio;
 pub mod table;

@@ -192,6 +192,9 @@ impl Checker<'_> {
             }
             if self.value(field, value, depth)? {
                 seen |= 1 << place;
+            } else if field.label != Label::Repeated {
+                // Of several values the last one counts, also if nobody knows it.
+                seen &= !(1 << place);
             }
             if field.label == Label::Repeated && !matches!(field.kind, Kind::Map(_)) {
                 self.path.pop();

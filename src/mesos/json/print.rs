@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::mesos::{
     table::{Field, Kind, Label, MessageTable},
-    wire::{Reader, Value},
+    wire::{Reader, Value, Writer},
 };
 
 /// What is printed for an optional field that is unset but has a declared default.
@@ -136,28 +136,60 @@ fn one(field: &'static Field, value: Value<'_>, defaults: Defaults, out: &mut Ve
     }
 }
 
-/// `"key":value`. Prost leaves out what is empty or zero, so both have to be thought of.
+/// `"key":value`. Prost leaves out a key or a value that is its type's zero.
 fn map_entry(table: &'static MessageTable, wire: &[u8], defaults: Defaults, out: &mut Vec<u8>) {
-    let (mut key, mut value) = (Value::Bytes(b""), None);
+    let (Some((_, key)), Some((_, value))) = (table.by_number(1), table.by_number(2)) else {
+        return;
+    };
+    let zero = zero(value.kind);
+    let (mut key_found, mut value_found) = (Value::Bytes(b""), zero.as_value());
     let mut reader = Reader(wire);
     while let Ok(Some((number, found))) = reader.field() {
         match number {
-            1 => key = found,
-            2 => value = Some(found),
+            1 => key_found = found,
+            2 => value_found = found,
             _ => {}
         }
     }
-    let (Some((_, key_field)), Some((_, value_field))) = (table.by_number(1), table.by_number(2)) else {
-        return;
-    };
-    one(key_field, key, defaults, out);
+    one(key, key_found, defaults, out);
     out.push(b':');
-    let empty = match value_field.kind {
-        Kind::Double => Value::Fixed64(0),
-        Kind::String | Kind::Bytes | Kind::Message(_) | Kind::Map(_) => Value::Bytes(b""),
-        _ => Value::Varint(0),
-    };
-    one(value_field, value.unwrap_or(empty), defaults, out);
+    one(value, value_found, defaults, out);
+}
+
+/// What prost means by leaving a value of this kind out of a map.
+enum Zero {
+    Varint,
+    Double,
+    Bytes(Vec<u8>),
+}
+
+impl Zero {
+    fn as_value(&self) -> Value<'_> {
+        match self {
+            Zero::Varint => Value::Varint(0),
+            Zero::Double => Value::Fixed64(0),
+            Zero::Bytes(bytes) => Value::Bytes(bytes),
+        }
+    }
+}
+
+fn zero(kind: Kind) -> Zero {
+    match kind {
+        Kind::Double => Zero::Double,
+        Kind::Message(table) => {
+            let mut wire = Writer::default();
+            for field in table.fields.iter().filter(|field| field.label == Label::Required) {
+                match zero(field.kind) {
+                    Zero::Varint => wire.varint_field(field.number, 0),
+                    Zero::Double => wire.double_field(field.number, 0.0),
+                    Zero::Bytes(bytes) => wire.bytes_field(field.number, &bytes),
+                }
+            }
+            Zero::Bytes(wire.0)
+        }
+        Kind::String | Kind::Bytes | Kind::Map(_) => Zero::Bytes(Vec::new()),
+        Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64 | Kind::Enum(_) => Zero::Varint,
+    }
 }
 
 fn double(out: &mut Vec<u8>, value: f64) {
