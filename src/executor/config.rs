@@ -1,0 +1,411 @@
+//! What an operator may change: a file, then `PODLING_*` variables over it; every value knows where it came from.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fmt, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::mesos::{codec::Encoding, duration};
+
+/// Read when it exists; `PODLING_CONFIG` names another, which then must exist.
+pub const FILE: &str = "/etc/podling/executor.toml";
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub encoding: Encoding,
+    pub log: String,
+    pub ca_file: Option<PathBuf>,
+    pub agent_name: Option<String>,
+    pub registration_timeout: Duration,
+    pub reconnect_pause: Duration,
+    pub heartbeat_interval: Duration,
+    pub answer_timeout: Duration,
+    pub record_limit: usize,
+    pub launch_deadline: Duration,
+    pub black_box_limit: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            encoding: Encoding::Protobuf,
+            log: "info".to_owned(),
+            ca_file: None,
+            agent_name: None,
+            registration_timeout: Duration::from_secs(60),
+            reconnect_pause: Duration::from_millis(250),
+            heartbeat_interval: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(30),
+            record_limit: 64 << 20,
+            launch_deadline: Duration::from_secs(600),
+            black_box_limit: 1 << 20,
+        }
+    }
+}
+
+/// One setting: the single source for the file, the variables and the documentation.
+pub struct Key {
+    pub name: &'static str,
+    /// A sentence for operators.
+    pub about: &'static str,
+    read: fn(&mut Config, &str) -> Result<(), String>,
+    /// The present value in the form in which it is written.
+    pub show: fn(&Config) -> String,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    /// Its variable: `PODLING_RECORD_LIMIT` for `record_limit`.
+    pub fn variable(&self) -> String {
+        format!("PODLING_{}", self.name.to_ascii_uppercase())
+    }
+}
+
+pub static KEYS: &[Key] = &[
+    Key {
+        name: "encoding",
+        about: "How we talk to the agent: protobuf or json.",
+        read: |config, text| {
+            config.encoding = match text {
+                "protobuf" => Encoding::Protobuf,
+                "json" => Encoding::Json,
+                _ => return Err("is neither `protobuf` nor `json`".to_owned()),
+            };
+            Ok(())
+        },
+        show: |config| match config.encoding {
+            Encoding::Protobuf => "protobuf".to_owned(),
+            Encoding::Json => "json".to_owned(),
+        },
+    },
+    Key {
+        name: "log",
+        about: "What to log to stderr: off, error, warn, info, debug or trace, also by module (`info,podling::executor=debug`).",
+        read: |config, text| {
+            let parsed: Result<tracing_subscriber::filter::Targets, _> = text.parse();
+            parsed.map_err(|error| format!("is no log filter: {error}"))?;
+            config.log = text.to_owned();
+            Ok(())
+        },
+        show: |config| config.log.clone(),
+    },
+    Key {
+        name: "ca_file",
+        about: "PEM file with the authorities we trust for an https agent; else SSL_CA_FILE, else the system's.",
+        read: |config, text| {
+            config.ca_file = Some(absolute(text)?);
+            Ok(())
+        },
+        show: |config| {
+            config
+                .ca_file
+                .as_ref()
+                .map_or(String::new(), |path| path.display().to_string())
+        },
+    },
+    Key {
+        name: "agent_name",
+        about: "A name that the agent's certificate may carry besides its IP address and this host's name.",
+        read: |config, text| {
+            config.agent_name = Some(text.to_owned());
+            Ok(())
+        },
+        show: |config| config.agent_name.clone().unwrap_or_default(),
+    },
+    Key {
+        name: "registration_timeout",
+        about: "How long to try for the first subscription; keep it at the agent's executor_registration_timeout.",
+        read: |config, text| {
+            config.registration_timeout = positive(text)?;
+            Ok(())
+        },
+        show: |config| duration::format(config.registration_timeout),
+    },
+    Key {
+        name: "reconnect_pause",
+        about: "The longest pause between two attempts to reach a lost agent; MESOS_SUBSCRIPTION_BACKOFF_MAX caps it.",
+        read: |config, text| {
+            config.reconnect_pause = positive(text)?;
+            Ok(())
+        },
+        show: |config| duration::format(config.reconnect_pause),
+    },
+    Key {
+        name: "heartbeat_interval",
+        about: "How often to send the agent a HEARTBEAT call.",
+        read: |config, text| {
+            config.heartbeat_interval = positive(text)?;
+            Ok(())
+        },
+        show: |config| duration::format(config.heartbeat_interval),
+    },
+    Key {
+        name: "answer_timeout",
+        about: "How long a checkpointing agent may take to answer a call before the connection counts as dead.",
+        read: |config, text| {
+            config.answer_timeout = positive(text)?;
+            Ok(())
+        },
+        show: |config| duration::format(config.answer_timeout),
+    },
+    Key {
+        name: "record_limit",
+        about: "The longest event in bytes that we take from the agent.",
+        read: |config, text| {
+            config.record_limit = number(text, 1 << 16, 1 << 30)? as usize;
+            Ok(())
+        },
+        show: |config| config.record_limit.to_string(),
+    },
+    Key {
+        name: "launch_deadline",
+        about: "How long a group may take from its arrival to its start.",
+        read: |config, text| {
+            config.launch_deadline = positive(text)?;
+            Ok(())
+        },
+        show: |config| duration::format(config.launch_deadline),
+    },
+    Key {
+        name: "black_box_limit",
+        about: "Bytes of history that `podling explain` can read; twice as much is kept at most.",
+        read: |config, text| {
+            config.black_box_limit = number(text, 1 << 12, 1 << 30)?;
+            Ok(())
+        },
+        show: |config| config.black_box_limit.to_string(),
+    },
+];
+
+fn positive(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(duration) if duration.is_zero() => Err("must be longer than nothing".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err("is not a duration such as `250ms`, `5secs` or `10mins`".to_owned()),
+    }
+}
+
+fn number(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("is not a whole number from {least} to {most}")),
+    }
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if path.is_absolute() {
+        Ok(path.to_owned())
+    } else {
+        Err("is not an absolute path".to_owned())
+    }
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File(PathBuf),
+    Variable(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Variable(name) => f.write_str(name),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration {}", .path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("configuration {}: {message}", .path.display())]
+    Syntax { path: PathBuf, message: String },
+    #[error("configuration {}: there is no key `{key}`; there are: {}", .path.display(), names())]
+    UnknownKey { path: PathBuf, key: String },
+    #[error("configuration, {key} from {origin}: `{value}` {problem}")]
+    Value {
+        key: &'static str,
+        origin: Origin,
+        value: String,
+        problem: String,
+    },
+}
+
+fn names() -> String {
+    let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+    names.join(", ")
+}
+
+/// The effective configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Effective {
+    pub config: Config,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+impl Effective {
+    /// Reads the file, if there is one, and lays the variables over it.
+    pub fn load(variables: &[(OsString, OsString)]) -> Result<Self, ConfigError> {
+        let lookup = |name: &str| {
+            let found = variables.iter().find(|(key, _)| key == OsStr::new(name));
+            found.map(|(_, value)| value.as_os_str())
+        };
+        let named = lookup("PODLING_CONFIG").filter(|path| !path.is_empty());
+        let path = named.map_or_else(|| PathBuf::from(FILE), PathBuf::from);
+        let mut effective = Effective::default();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => effective.lay_file(&path, &text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {}
+            Err(source) => return Err(ConfigError::Unreadable { path, source }),
+        }
+        for key in KEYS {
+            let variable = key.variable();
+            if let Some(value) = lookup(&variable).filter(|value| !value.is_empty()) {
+                effective.set(key, &value.to_string_lossy(), Origin::Variable(variable))?;
+            }
+        }
+        Ok(effective)
+    }
+
+    fn lay_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| ConfigError::Syntax {
+                path: path.to_owned(),
+                message: error.to_string(),
+            })?;
+        for (name, value) in &table {
+            let Some(key) = KEYS.iter().find(|key| key.name == name) else {
+                return Err(ConfigError::UnknownKey {
+                    path: path.to_owned(),
+                    key: name.clone(),
+                });
+            };
+            let text = match value {
+                toml::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            self.set(key, &text, Origin::File(path.to_owned()))?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &'static Key, text: &str, origin: Origin) -> Result<(), ConfigError> {
+        match (key.read)(&mut self.config, text) {
+            Ok(()) => {
+                self.origins.insert(key.name, origin);
+                Ok(())
+            }
+            Err(problem) => Err(ConfigError::Value {
+                key: key.name,
+                origin,
+                value: text.escape_debug().take(120).collect(),
+                problem,
+            }),
+        }
+    }
+
+    pub fn origin(&self, name: &str) -> Origin {
+        self.origins.get(name).cloned().unwrap_or(Origin::Default)
+    }
+
+    /// What is not at its default, for the log: key, value, origin.
+    pub fn changed(&self) -> impl Iterator<Item = (&'static str, String, &Origin)> {
+        KEYS.iter().filter_map(|key| {
+            let origin = self.origins.get(key.name)?;
+            Some((key.name, (key.show)(&self.config), origin))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vars(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect()
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("executor.toml");
+        std::fs::write(&path, text).expect("file");
+        (dir, path.display().to_string())
+    }
+
+    #[test]
+    fn variables_win_over_the_file_and_the_origin_is_kept() {
+        let (_dir, path) = file("encoding = \"json\"\nrecord_limit = 100000\nlaunch_deadline = \"1mins\"\n");
+        let effective = Effective::load(&vars(&[
+            ("PODLING_CONFIG", &path),
+            ("PODLING_LAUNCH_DEADLINE", "2mins"),
+        ]))
+        .expect("valid");
+        assert_eq!(effective.config.encoding, Encoding::Json);
+        assert_eq!(effective.config.record_limit, 100_000);
+        assert_eq!(effective.config.launch_deadline, Duration::from_secs(120));
+        assert_eq!(effective.origin("encoding"), Origin::File(path.into()));
+        assert_eq!(
+            effective.origin("launch_deadline"),
+            Origin::Variable("PODLING_LAUNCH_DEADLINE".into())
+        );
+        assert_eq!(effective.origin("log"), Origin::Default);
+        assert_eq!(effective.changed().count(), 3);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let cases = [
+            ("colour = 3\n", "no key `colour`"),
+            ("record_limit = 5\n", "record_limit"),
+            ("record_limit = [1]\n", "record_limit"),
+            ("encoding = \"xml\"\n", "`xml` is neither"),
+            ("launch_deadline = \"0secs\"\n", "longer than nothing"),
+            ("encoding = \n", "executor.toml"),
+        ];
+        for (text, expected) in cases {
+            let (_dir, path) = file(text);
+            let error = Effective::load(&vars(&[("PODLING_CONFIG", &path)])).expect_err(text);
+            assert!(error.to_string().contains(expected), "{text}: {error}");
+        }
+        let error =
+            Effective::load(&vars(&[("PODLING_CONFIG", "/nonexistent/x.toml")])).expect_err("missing");
+        assert!(error.to_string().contains("/nonexistent/x.toml"));
+        let error = Effective::load(&vars(&[("PODLING_ENCODING", "xml")])).expect_err("xml");
+        assert!(error.to_string().contains("PODLING_ENCODING"), "{error}");
+    }
+
+    #[test]
+    fn every_key_reads_back_what_it_shows() {
+        let mut config = Config {
+            ca_file: Some("/ca.pem".into()),
+            agent_name: Some("agent".into()),
+            ..Config::default()
+        };
+        let before = config.clone();
+        for key in KEYS {
+            let shown = (key.show)(&config);
+            (key.read)(&mut config, &shown)
+                .unwrap_or_else(|problem| panic!("{} = {shown}: {problem}", key.name));
+        }
+        assert_eq!(config, before);
+    }
+}
