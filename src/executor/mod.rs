@@ -3,3 +3,4 @@
 pub mod config;
 pub mod environment;
 pub mod logging;
+pub mod session;
