@@ -123,9 +123,9 @@ impl InstanceId {
         }
     }
 
-    /// Whether this is an instance of that pod.
-    pub fn belongs_to(&self, pod: &PodId) -> bool {
-        self.safe_path == pod.safe()
+    /// The pod's path as task ids carry it; see [`PodId::safe`].
+    pub fn safe_path(&self) -> &str {
+        &self.safe_path
     }
 
     /// The executor keeps its id over all incarnations of the instance.

@@ -1,0 +1,110 @@
+//! How long a pod that keeps failing has to wait.
+
+use std::time::Duration;
+
+use crate::pod::model;
+
+/// One delay for all instances of a configuration (mapping reference, section 17).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Backoff {
+    /// `None`: nothing has failed lately.
+    current: Option<Current>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Current {
+    delay: Duration,
+    since: Duration,
+}
+
+fn seconds(value: f64) -> Duration {
+    Duration::try_from_secs_f64(value).unwrap_or(Duration::MAX)
+}
+
+impl Backoff {
+    /// One instance failed: the first time the delay is the plain one, then it grows.
+    pub fn failed(&mut self, now: Duration, policy: &model::Backoff) {
+        let most = seconds(policy.max_launch_delay);
+        let delay = match self.current {
+            None => seconds(policy.backoff),
+            Some(current) => seconds(current.delay.as_secs_f64() * policy.backoff_factor),
+        };
+        self.current = Some(Current {
+            delay: delay.min(most),
+            since: now,
+        });
+    }
+
+    /// An instance came a step further: the delay keeps its size and starts anew.
+    pub fn progressed(&mut self, now: Duration) {
+        if let Some(current) = &mut self.current {
+            current.since = now;
+        }
+    }
+
+    pub fn reset(&mut self) {
+        self.current = None;
+    }
+
+    /// Forgets a delay that is long over.
+    pub fn expire(&mut self, now: Duration, policy: &model::Backoff) {
+        let most = seconds(policy.max_launch_delay);
+        if self
+            .current
+            .is_some_and(|current| current.since.saturating_add(most) <= now)
+        {
+            self.current = None;
+        }
+    }
+
+    /// The time before which nothing is launched.
+    pub fn until(&self) -> Option<Duration> {
+        self.current
+            .map(|current| current.since.saturating_add(current.delay))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: model::Backoff = model::Backoff {
+        backoff: 1.0,
+        backoff_factor: 2.0,
+        max_launch_delay: 5.0,
+    };
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_delay_grows_up_to_its_bound_and_is_forgotten_after_it() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.until(), None);
+        for (now, until) in [(0, 1), (10, 12), (20, 24), (30, 35), (40, 45)] {
+            backoff.failed(at(now), &POLICY);
+            assert_eq!(backoff.until(), Some(at(until)));
+        }
+        backoff.progressed(at(42));
+        assert_eq!(backoff.until(), Some(at(47)));
+        backoff.expire(at(46), &POLICY);
+        assert!(backoff.until().is_some());
+        backoff.expire(at(47), &POLICY);
+        assert_eq!(backoff.until(), None);
+    }
+
+    #[test]
+    fn absurd_policies_do_not_overflow() {
+        let policy = model::Backoff {
+            backoff: 1e9,
+            backoff_factor: 1e9,
+            max_launch_delay: 1e9,
+        };
+        let mut backoff = Backoff::default();
+        for _ in 0..100 {
+            backoff.failed(Duration::MAX, &policy);
+        }
+        assert_eq!(backoff.until(), Some(Duration::MAX));
+    }
+}

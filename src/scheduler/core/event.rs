@@ -1,0 +1,111 @@
+//! What can happen to the scheduler.
+
+use std::{sync::Arc, time::Duration};
+
+use uuid::Uuid;
+
+use crate::{
+    mesos::v1,
+    pod::{InstanceId, Pod, PodId, Version, task_group},
+};
+
+/// When something happened, and fresh chance for what follows from it. Made by the shell for every step.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    /// Monotonic; every timer counts on it.
+    pub now: Duration,
+    /// Wall clock; what people see, and the source of versions.
+    pub wall: Version,
+    /// Fresh random bits: ids and port choices are derived from them.
+    pub entropy: u128,
+}
+
+/// Fixed for the life of a scheduler.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub launch: task_group::Options,
+    /// How long the master should not offer what nobody wants now.
+    pub decline_idle: Duration,
+    /// The same while something waits for a better offer.
+    pub decline_waiting: Duration,
+    /// At most one REVIVE in this time.
+    pub revive_interval: Duration,
+    /// A launch that is not confirmed in this time is given up.
+    pub launch_timeout: Duration,
+    /// A KILL is repeated at this pace until it is answered.
+    pub kill_retry: Duration,
+    pub reconcile_interval: Duration,
+    /// First pause before an unanswered reconciliation is asked again; doubles up to the interval.
+    pub reconcile_retry: Duration,
+}
+
+impl Settings {
+    pub fn new(launch: task_group::Options) -> Self {
+        Settings {
+            launch,
+            decline_idle: Duration::from_secs(120),
+            decline_waiting: Duration::from_secs(5),
+            revive_interval: Duration::from_millis(250),
+            launch_timeout: Duration::from_secs(300),
+            kill_retry: Duration::from_secs(30),
+            reconcile_interval: Duration::from_secs(600),
+            reconcile_retry: Duration::from_secs(1),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Subscribed, for the first time or again.
+    Registered(v1::FrameworkId),
+    /// The stream to the master ended.
+    Disconnected,
+    Offers(Vec<v1::Offer>),
+    Update(v1::TaskStatus),
+    /// A deadline that [`Core::deadline`](super::Core::deadline) named has passed.
+    Tick,
+}
+
+/// What people ask for.
+#[derive(Debug, Clone)]
+pub enum Command {
+    Create(Pod),
+    Update {
+        pod: Pod,
+        force: bool,
+    },
+    Remove {
+        id: PodId,
+        force: bool,
+    },
+    /// Without `wipe` the same instances are launched again; with it others take their place.
+    Kill {
+        pod: PodId,
+        instances: Vec<InstanceId>,
+        wipe: bool,
+    },
+}
+
+/// A command that was taken on.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The deployment that was started; set even when nothing had to change.
+    pub deployment: Uuid,
+    /// The definition as it now stands; `None` when it is being removed.
+    pub pod: Option<Arc<Pod>>,
+    /// The instances concerned, as they were.
+    pub instances: Vec<super::Instance>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("A pod with id [{0}] already exists.")]
+    Exists(PodId),
+    #[error("Pod '{0}' does not exist")]
+    Unknown(PodId),
+    #[error(
+        "App is locked by one or more deployments. Override with the option '?force=true'. View details at \
+         '/v2/deployments/<DEPLOYMENT_ID>'."
+    )]
+    Locked { deployment: Uuid },
+}

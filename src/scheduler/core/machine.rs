@@ -1,0 +1,870 @@
+//! The state of the scheduler and its transitions.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    backoff::Backoff,
+    effect::{Change, Effect, Notice},
+    event::{Accepted, Command, Event, Refusal, Settings, Stamp},
+    instance::{Condition, Goal, Instance, InstanceTask, Placed},
+    matching::{Chance, Pool, Refused},
+};
+use crate::{
+    mesos::v1,
+    pod::{
+        InstanceId, Pod, PodId, TaskName, Version,
+        task_group::{Allocation, Launch, Target},
+    },
+};
+
+/// Everything the scheduler knows. Made anew from the store at each start.
+#[derive(Debug)]
+pub struct Core {
+    pub(super) settings: Settings,
+    framework: Option<v1::FrameworkId>,
+    connected: bool,
+    /// By safe path, which is what task ids carry.
+    pub(super) pods: BTreeMap<String, PodState>,
+    /// Pods with an instance that waits for an offer.
+    waiting: BTreeSet<String>,
+    /// What is due when; an entry may be stale, so whoever is woken looks again.
+    timers: BTreeSet<(Duration, Timer)>,
+    offers: OfferStance,
+    unanswered: BTreeMap<String, Option<v1::AgentId>>,
+    reconcile_pause: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Revive,
+    Reconcile,
+    Pod(String),
+    Instance(InstanceId),
+}
+
+/// How we stand with the master's offers.
+#[derive(Debug, Default)]
+struct OfferStance {
+    suppressed: bool,
+    /// Something new waits that earlier refusals must not keep offers from.
+    revive: bool,
+    last_revive: Option<Duration>,
+}
+
+/// One pod, with all that is known of it.
+#[derive(Debug)]
+pub(super) struct PodState {
+    pub stored: StoredPod,
+    pub instances: BTreeMap<InstanceId, Instance>,
+    pub backoff: Backoff,
+    pub offers: OfferLog,
+    pub last_failure: Option<Instance>,
+}
+
+/// What is stored of a pod.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredPod {
+    pub pod: Arc<Pod>,
+    pub version: Version,
+    /// The version of the last change that was more than scaling.
+    pub config: Version,
+    pub removing: bool,
+    pub deployment: Option<Deployment>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    pub id: Uuid,
+    pub kind: DeploymentKind,
+    pub since: Version,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeploymentKind {
+    Create,
+    Scale,
+    Restart,
+    Remove,
+}
+
+/// What became of the latest offers, to explain why a pod does not run.
+#[derive(Debug, Default)]
+pub(super) struct OfferLog {
+    pub processed: u64,
+    pub unused: u64,
+    pub latest: VecDeque<UnusedOffer>,
+}
+
+#[derive(Debug, Clone)]
+pub struct UnusedOffer {
+    pub offer: String,
+    pub agent: String,
+    pub host: String,
+    pub refused: Vec<Refused>,
+    pub at: Version,
+}
+
+/// Offers remembered for each pod, one for each agent.
+const REMEMBERED: usize = 20;
+
+impl OfferLog {
+    fn refused(&mut self, pool: &Pool, refused: Vec<Refused>, at: Version) {
+        self.processed = self.processed.saturating_add(1);
+        self.unused = self.unused.saturating_add(1);
+        self.latest.retain(|unused| unused.agent != pool.agent.value);
+        if self.latest.len() == REMEMBERED {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(UnusedOffer {
+            offer: pool.offer.value.clone(),
+            agent: pool.agent.value.clone(),
+            host: pool.hostname.clone(),
+            refused,
+            at,
+        });
+    }
+}
+
+/// What the store held.
+#[derive(Debug, Clone, Default)]
+pub struct Saved {
+    pub framework: Option<String>,
+    pub pods: Vec<StoredPod>,
+    pub instances: Vec<Instance>,
+}
+
+/// What one step has to say, sorted so that storing comes first.
+#[derive(Debug)]
+pub(super) struct Out {
+    pub stamp: Stamp,
+    pub chance: Chance,
+    changes: Vec<Change>,
+    sends: Vec<Effect>,
+    notices: Vec<Notice>,
+    timers: Vec<(Duration, Timer)>,
+}
+
+impl Out {
+    fn new(stamp: Stamp) -> Self {
+        Out {
+            stamp,
+            chance: Chance::new(stamp.entropy),
+            changes: Vec::new(),
+            sends: Vec::new(),
+            notices: Vec::new(),
+            timers: Vec::new(),
+        }
+    }
+
+    pub fn store(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    pub fn send(&mut self, effect: Effect) {
+        self.sends.push(effect);
+    }
+
+    pub fn tell(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+
+    pub fn wake(&mut self, after: Duration, timer: Timer) {
+        self.timers.push((self.stamp.now.saturating_add(after), timer));
+    }
+
+    fn effects(self) -> Vec<Effect> {
+        let persist = (!self.changes.is_empty()).then_some(Effect::Persist(self.changes));
+        persist
+            .into_iter()
+            .chain(self.sends)
+            .chain(self.notices.into_iter().map(Effect::Publish))
+            .collect()
+    }
+}
+
+impl Core {
+    /// Takes up where the store says the last scheduler stopped.
+    pub fn restore(settings: Settings, saved: Saved) -> Self {
+        let mut pods: BTreeMap<String, PodState> = BTreeMap::new();
+        for stored in saved.pods {
+            let key = stored.pod.id.safe();
+            let (instances, backoff, offers) = Default::default();
+            pods.insert(
+                key,
+                PodState {
+                    stored,
+                    instances,
+                    backoff,
+                    offers,
+                    last_failure: None,
+                },
+            );
+        }
+        for instance in saved.instances {
+            if let Some(state) = pods.get_mut(&instance.pod.safe()) {
+                state.instances.insert(instance.id.clone(), instance);
+            }
+        }
+        let holds_scheduled = |state: &PodState| state.instances.values().any(Instance::is_scheduled);
+        let waiting = pods
+            .iter()
+            .filter(|(_, state)| holds_scheduled(state))
+            .map(|(key, _)| key.clone())
+            .collect();
+        let reconcile_pause = settings.reconcile_retry;
+        Core {
+            settings,
+            framework: saved.framework.map(|value| v1::FrameworkId { value }),
+            connected: false,
+            pods,
+            waiting,
+            timers: BTreeSet::new(),
+            offers: OfferStance::default(),
+            unanswered: BTreeMap::new(),
+            reconcile_pause,
+        }
+    }
+
+    /// The id to subscribe with, once the master has given one.
+    pub fn framework(&self) -> Option<&v1::FrameworkId> {
+        self.framework.as_ref()
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// When the next [`Event::Tick`] is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Every event is legal in every state.
+    pub fn step(&mut self, stamp: Stamp, event: Event) -> Vec<Effect> {
+        let mut out = Out::new(stamp);
+        match event {
+            Event::Registered(framework) => self.registered(framework, &mut out),
+            Event::Disconnected => {
+                self.connected = false;
+                out.tell(Notice::Disconnected);
+            }
+            Event::Offers(offers) => self.offered(&offers, &mut out),
+            Event::Update(status) => self.updated(&status, &mut out),
+            Event::Tick => self.tick(&mut out),
+        }
+        self.finish(out)
+    }
+
+    /// Takes on what somebody asked for, or says why not. A refused command changes nothing.
+    pub fn command(&mut self, stamp: Stamp, command: Command) -> (Result<Accepted, Refusal>, Vec<Effect>) {
+        let mut out = Out::new(stamp);
+        let answer = match command {
+            Command::Create(pod) => self.create(pod, &mut out),
+            Command::Update { pod, force } => self.update(pod, force, &mut out),
+            Command::Remove { id, force } => self.remove(&id, force, &mut out),
+            Command::Kill { pod, instances, wipe } => self.kill(&pod, &instances, wipe, &mut out),
+        };
+        (answer, self.finish(out))
+    }
+
+    // ---- the master
+
+    fn registered(&mut self, framework: v1::FrameworkId, out: &mut Out) {
+        if self.framework.as_ref() != Some(&framework) {
+            out.store(Change::Framework(framework.value.clone()));
+        }
+        out.tell(Notice::Registered {
+            framework: framework.value.clone(),
+        });
+        self.framework = Some(framework);
+        self.connected = true;
+        // A new subscription starts with the master's default: offers for every role.
+        self.offers = OfferStance {
+            suppressed: false,
+            revive: !self.waiting.is_empty(),
+            last_revive: None,
+        };
+        self.reconcile(out);
+        let keys: Vec<String> = self.pods.keys().cloned().collect();
+        for key in keys {
+            // What was asked of the last master may never have arrived.
+            for instance in self
+                .pods
+                .get_mut(&key)
+                .into_iter()
+                .flat_map(|state| state.instances.values_mut())
+            {
+                instance.timers.killed = None;
+            }
+            self.converge(&key, out);
+        }
+    }
+
+    /// Asks for the state of everything that runs, and for what we do not know of.
+    fn reconcile(&mut self, out: &mut Out) {
+        let live = |instance: &Instance| {
+            let agent = instance.agent();
+            instance
+                .live_tasks()
+                .map(move |task| (task, agent.clone()))
+                .collect::<Vec<_>>()
+        };
+        self.unanswered = self
+            .pods
+            .values()
+            .flat_map(|state| state.instances.values())
+            .flat_map(live)
+            .collect();
+        self.reconcile_pause = self.settings.reconcile_retry;
+        self.ask(out);
+        out.send(Effect::Reconcile(Vec::new()));
+    }
+
+    fn ask(&mut self, out: &mut Out) {
+        if self.unanswered.is_empty() {
+            self.reconcile_pause = self.settings.reconcile_interval;
+        } else {
+            let task = |(id, agent): (&String, &Option<v1::AgentId>)| {
+                (v1::TaskId { value: id.clone() }, agent.clone())
+            };
+            out.send(Effect::Reconcile(self.unanswered.iter().map(task).collect()));
+        }
+        out.wake(self.reconcile_pause, Timer::Reconcile);
+        self.reconcile_pause = self
+            .reconcile_pause
+            .saturating_mul(2)
+            .min(self.settings.reconcile_interval);
+    }
+
+    fn offered(&mut self, offers: &[v1::Offer], out: &mut Out) {
+        let Some(framework) = self.framework.clone() else {
+            return;
+        };
+        let mut idle = Vec::new();
+        let now = out.stamp.now;
+        for offer in offers {
+            let mut pool = Pool::new(offer);
+            let mut operations = Vec::new();
+            for key in self.waiting.clone() {
+                let Some(state) = self.pods.get_mut(&key) else {
+                    continue;
+                };
+                if state.backoff.until().is_some_and(|until| until > now) {
+                    continue;
+                }
+                place(&self.settings, &framework, state, &mut pool, &mut operations, out);
+                if !state.instances.values().any(Instance::is_scheduled) {
+                    self.waiting.remove(&key);
+                }
+            }
+            if operations.is_empty() {
+                idle.push(offer.id.clone());
+            } else {
+                out.send(Effect::Accept {
+                    offer: offer.id.clone(),
+                    operations,
+                });
+            }
+        }
+        if !idle.is_empty() {
+            let waits = !self.waiting.is_empty();
+            let refuse = if waits {
+                self.settings.decline_waiting
+            } else {
+                self.settings.decline_idle
+            };
+            out.send(Effect::Decline { offers: idle, refuse });
+        }
+    }
+
+    fn updated(&mut self, status: &v1::TaskStatus, out: &mut Out) {
+        self.unanswered.remove(&status.task_id.value);
+        self.take_status(status, out);
+        // Only what carries a uuid wants an answer, and only after it is stored.
+        if let (Some(uuid), Some(agent)) = (&status.uuid, &status.agent_id) {
+            let task = status.task_id.clone();
+            out.send(Effect::Acknowledge {
+                task,
+                agent: agent.clone(),
+                uuid: uuid.clone(),
+            });
+        }
+    }
+
+    fn take_status(&mut self, status: &v1::TaskStatus, out: &mut Out) {
+        let condition = Condition::of(status.state());
+        let name = TaskName::parse(&status.task_id.value);
+        let key = name.as_ref().map(|name| name.instance.safe_path().to_owned());
+        let known = name
+            .as_ref()
+            .zip(key.as_ref().and_then(|key| self.pods.get_mut(key)))
+            .and_then(|(name, state)| {
+                let instance = state.instances.get_mut(&name.instance)?;
+                (instance.incarnation == name.incarnation && instance.tasks.contains_key(&name.container))
+                    .then_some((name, instance))
+            });
+        let Some((name, instance)) = known else {
+            if condition.is_terminal() {
+                out.tell(Notice::UnknownInstanceTerminated {
+                    task: status.task_id.value.clone(),
+                });
+            } else {
+                // Something runs that nobody wants any more: an instance that was given up, or an earlier incarnation.
+                out.send(Effect::Kill {
+                    task: status.task_id.clone(),
+                    agent: status.agent_id.clone(),
+                });
+            }
+            return;
+        };
+        let wall = out.stamp.wall;
+        let Some(task) = instance.tasks.get_mut(&name.container) else {
+            return;
+        };
+        if task.condition.is_terminal() || !task.take(status, wall) {
+            return;
+        }
+        let host = instance
+            .placed
+            .as_ref()
+            .map(|placed| placed.host.clone())
+            .unwrap_or_default();
+        out.tell(Notice::StatusUpdate {
+            pod: instance.pod.clone(),
+            version: instance.version,
+            host,
+            status: Box::new(status.clone()),
+        });
+        if instance.settle(wall) {
+            out.tell(changed(instance));
+            instance.timers.unreachable =
+                (instance.condition == Condition::Unreachable).then_some(out.stamp.now);
+            if instance.condition == Condition::Unreachable {
+                out.wake(Duration::ZERO, Timer::Instance(instance.id.clone()));
+            }
+        }
+        out.store(Change::Instance(instance.clone()));
+        if let Some(key) = key {
+            if !condition.is_terminal()
+                && let Some(state) = self.pods.get_mut(&key)
+            {
+                state.backoff.progressed(out.stamp.now);
+            }
+            self.converge(&key, out);
+        }
+    }
+
+    // ---- time
+
+    fn tick(&mut self, out: &mut Out) {
+        let now = out.stamp.now;
+        while let Some((at, _)) = self.timers.first() {
+            if *at > now {
+                break;
+            }
+            let Some((_, timer)) = self.timers.pop_first() else {
+                break;
+            };
+            match timer {
+                // `finish` looks at the offers after every step anyway.
+                Timer::Revive => {}
+                Timer::Reconcile if !self.connected => {}
+                Timer::Reconcile if self.unanswered.is_empty() => self.reconcile(out),
+                Timer::Reconcile => self.ask(out),
+                Timer::Pod(key) => {
+                    self.offers.revive |= self.waiting.contains(&key);
+                    self.converge(&key, out);
+                }
+                Timer::Instance(id) => {
+                    let key = id.safe_path().to_owned();
+                    self.overdue(&key, &id, out);
+                    self.converge(&key, out);
+                }
+            }
+        }
+    }
+
+    /// Repeats a KILL that nobody answered, and gives up a launch that nobody confirmed.
+    fn overdue(&mut self, key: &str, id: &InstanceId, out: &mut Out) {
+        let now = out.stamp.now;
+        let due = |since: Option<Duration>, after: Duration| {
+            since.is_some_and(|since| since.saturating_add(after) <= now)
+        };
+        let Some(instance) = self
+            .pods
+            .get_mut(key)
+            .and_then(|state| state.instances.get_mut(id))
+        else {
+            return;
+        };
+        // From STARTING on the executor keeps its own deadline; a big image may take its time.
+        let unconfirmed = matches!(instance.condition, Condition::Provisioned | Condition::Staging);
+        if due(instance.timers.killed, self.settings.kill_retry)
+            || (unconfirmed && due(instance.timers.sent, self.settings.launch_timeout))
+        {
+            self.settings.end(instance, out);
+        }
+    }
+
+    // ---- people
+
+    fn create(&mut self, mut pod: Pod, out: &mut Out) -> Result<Accepted, Refusal> {
+        let key = pod.id.safe();
+        if self.pods.contains_key(&key) {
+            return Err(Refusal::Exists(pod.id));
+        }
+        let version = out.stamp.wall;
+        pod.version = Some(version);
+        let pod = Arc::new(pod);
+        let deployment = Deployment {
+            id: out.chance.uuid(),
+            kind: DeploymentKind::Create,
+            since: version,
+        };
+        let stored = StoredPod {
+            pod: pod.clone(),
+            version,
+            config: version,
+            removing: false,
+            deployment: Some(deployment),
+        };
+        out.store(Change::Version(pod.clone()));
+        out.store(Change::Pod(stored.clone()));
+        out.tell(Notice::PodCreated(pod.id.clone()));
+        let (instances, backoff, offers) = Default::default();
+        self.pods.insert(
+            key.clone(),
+            PodState {
+                stored,
+                instances,
+                backoff,
+                offers,
+                last_failure: None,
+            },
+        );
+        self.converge(&key, out);
+        Ok(Accepted {
+            deployment: deployment.id,
+            pod: Some(pod),
+            instances: Vec::new(),
+        })
+    }
+
+    fn update(&mut self, mut pod: Pod, force: bool, out: &mut Out) -> Result<Accepted, Refusal> {
+        let key = pod.id.safe();
+        let Some(state) = self.pods.get_mut(&key) else {
+            return self.create(pod, out);
+        };
+        state.locked(force)?;
+        let id = out.chance.uuid();
+        let before = &state.stored.pod;
+        pod.version = before.version;
+        if pod == **before && !state.stored.removing {
+            return Ok(Accepted {
+                deployment: id,
+                pod: Some(before.clone()),
+                instances: Vec::new(),
+            });
+        }
+        // Two updates in one millisecond still make two versions.
+        let version = if out.stamp.wall > state.stored.version {
+            out.stamp.wall
+        } else {
+            state.stored.version.next()
+        };
+        let kind = if pod.restarts(before) {
+            DeploymentKind::Restart
+        } else {
+            DeploymentKind::Scale
+        };
+        pod.version = Some(version);
+        let pod = Arc::new(pod);
+        state.supersede(out);
+        state.stored.pod = pod.clone();
+        state.stored.version = version;
+        state.stored.removing = false;
+        state.stored.deployment = Some(Deployment {
+            id,
+            kind,
+            since: version,
+        });
+        if kind == DeploymentKind::Restart {
+            state.stored.config = version;
+            state.backoff.reset();
+        }
+        out.store(Change::Version(pod.clone()));
+        out.store(Change::Pod(state.stored.clone()));
+        out.tell(Notice::PodUpdated(pod.id.clone()));
+        self.converge(&key, out);
+        Ok(Accepted {
+            deployment: id,
+            pod: Some(pod),
+            instances: Vec::new(),
+        })
+    }
+
+    fn remove(&mut self, id: &PodId, force: bool, out: &mut Out) -> Result<Accepted, Refusal> {
+        let key = id.safe();
+        let state = self
+            .pods
+            .get_mut(&key)
+            .ok_or_else(|| Refusal::Unknown(id.clone()))?;
+        state.locked(force)?;
+        let deployment = out.chance.uuid();
+        state.supersede(out);
+        state.stored.removing = true;
+        state.stored.deployment = Some(Deployment {
+            id: deployment,
+            kind: DeploymentKind::Remove,
+            since: out.stamp.wall,
+        });
+        out.store(Change::Pod(state.stored.clone()));
+        self.converge(&key, out);
+        Ok(Accepted {
+            deployment,
+            pod: None,
+            instances: Vec::new(),
+        })
+    }
+
+    fn kill(
+        &mut self,
+        pod: &PodId,
+        ids: &[InstanceId],
+        wipe: bool,
+        out: &mut Out,
+    ) -> Result<Accepted, Refusal> {
+        let key = pod.safe();
+        let state = self
+            .pods
+            .get_mut(&key)
+            .ok_or_else(|| Refusal::Unknown(pod.clone()))?;
+        let mut concerned = Vec::new();
+        for id in ids {
+            let Some(instance) = state.instances.get_mut(id) else {
+                continue;
+            };
+            concerned.push(instance.clone());
+            if wipe {
+                instance.goal = Goal::Decommissioned;
+                instance.timers.killed = None;
+                out.store(Change::Instance(instance.clone()));
+            } else {
+                self.settings.end(instance, out);
+            }
+        }
+        let pod = Some(state.stored.pod.clone());
+        self.converge(&key, out);
+        Ok(Accepted {
+            deployment: out.chance.uuid(),
+            pod,
+            instances: concerned,
+        })
+    }
+
+    // ---- the end of every step
+
+    /// Puts a pod that changed back among those that wait, or takes it out.
+    pub(super) fn note_waiting(&mut self, key: &str, fresh: bool, out: &mut Out) {
+        let state = self
+            .pods
+            .get(key)
+            .filter(|state| state.instances.values().any(Instance::is_scheduled));
+        let Some(state) = state else {
+            self.waiting.remove(key);
+            return;
+        };
+        let newly = self.waiting.insert(key.to_owned());
+        match state.backoff.until().filter(|until| *until > out.stamp.now) {
+            Some(until) => out.wake(until - out.stamp.now, Timer::Pod(key.to_owned())),
+            None => self.offers.revive |= newly || fresh,
+        }
+    }
+
+    fn finish(&mut self, mut out: Out) -> Vec<Effect> {
+        if self.connected {
+            self.settle_offers(&mut out);
+        }
+        self.timers.extend(std::mem::take(&mut out.timers));
+        out.effects()
+    }
+
+    /// REVIVE when something new waits, SUPPRESS when nothing does.
+    fn settle_offers(&mut self, out: &mut Out) {
+        if self.waiting.is_empty() {
+            if !self.offers.suppressed {
+                self.offers = OfferStance {
+                    suppressed: true,
+                    revive: false,
+                    last_revive: self.offers.last_revive,
+                };
+                out.send(Effect::Suppress);
+            }
+            return;
+        }
+        if !self.offers.revive && !self.offers.suppressed {
+            return;
+        }
+        let now = out.stamp.now;
+        match self
+            .offers
+            .last_revive
+            .map(|last| last.saturating_add(self.settings.revive_interval))
+        {
+            Some(due) if due > now => out.wake(due - now, Timer::Revive),
+            _ => {
+                self.offers = OfferStance {
+                    suppressed: false,
+                    revive: false,
+                    last_revive: Some(now),
+                };
+                out.send(Effect::Revive);
+            }
+        }
+    }
+}
+
+/// Places as many waiting instances of a pod on an offer as it can hold.
+fn place(
+    settings: &Settings,
+    framework: &v1::FrameworkId,
+    state: &mut PodState,
+    pool: &mut Pool,
+    operations: &mut Vec<v1::offer::Operation>,
+    out: &mut Out,
+) {
+    let StoredPod {
+        pod, version, config, ..
+    } = state.stored.clone();
+    for instance in state
+        .instances
+        .values_mut()
+        .filter(|instance| instance.is_scheduled())
+    {
+        let allocation = match pool.take(&pod, &mut out.chance) {
+            Ok(allocation) => allocation,
+            Err(refused) => {
+                state.offers.refused(pool, refused, out.stamp.wall);
+                return;
+            }
+        };
+        state.offers.processed = state.offers.processed.saturating_add(1);
+        (instance.version, instance.config) = (version, config);
+        operations.push(launch(settings, framework, &pod, instance, pool, allocation, out));
+    }
+}
+
+fn launch(
+    settings: &Settings,
+    framework: &v1::FrameworkId,
+    pod: &Pod,
+    instance: &mut Instance,
+    pool: &Pool,
+    allocation: Allocation,
+    out: &mut Out,
+) -> v1::offer::Operation {
+    let wall = out.stamp.wall;
+    instance.placed = Some(Placed {
+        agent: pool.agent.value.clone(),
+        host: pool.hostname.clone(),
+        host_ports: allocation.host_ports.clone(),
+    });
+    instance.tasks = pod
+        .containers
+        .iter()
+        .map(|container| (container.name.clone(), InstanceTask::sent(wall)))
+        .collect();
+    instance.settle(wall);
+    instance.timers.sent = Some(out.stamp.now);
+    out.wake(settings.launch_timeout, Timer::Instance(instance.id.clone()));
+    out.store(Change::Instance(instance.clone()));
+    out.tell(changed(instance));
+    let target = Target {
+        framework: framework.clone(),
+        agent: pool.agent.clone(),
+        hostname: pool.hostname.clone(),
+        allocation,
+    };
+    let launch = Launch {
+        pod,
+        version: instance.version,
+        instance: &instance.id,
+        incarnation: instance.incarnation,
+        target: &target,
+        options: &settings.launch,
+    };
+    v1::offer::Operation {
+        r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
+        launch_group: Some(launch.operation()),
+        ..Default::default()
+    }
+}
+
+pub(super) fn changed(instance: &Instance) -> Notice {
+    Notice::InstanceChanged {
+        pod: instance.pod.clone(),
+        instance: instance.id.clone(),
+        version: instance.version,
+        condition: instance.condition,
+        agent: instance.placed.as_ref().map(|placed| placed.agent.clone()),
+        host: instance.placed.as_ref().map(|placed| placed.host.clone()),
+    }
+}
+
+impl Settings {
+    /// Tells every live task of an instance to go. One would do, as the group shares one fate; all are sure.
+    pub(super) fn end(&self, instance: &mut Instance, out: &mut Out) {
+        let agent = instance.agent();
+        for task in instance.live_tasks() {
+            out.send(Effect::Kill {
+                task: v1::TaskId { value: task },
+                agent: agent.clone(),
+            });
+        }
+        if !instance.is_scheduled() {
+            instance.timers.killed = Some(out.stamp.now);
+            out.wake(self.kill_retry, Timer::Instance(instance.id.clone()));
+        }
+    }
+}
+
+impl PodState {
+    fn locked(&self, force: bool) -> Result<(), Refusal> {
+        match self.stored.deployment {
+            Some(deployment) if !force => Err(Refusal::Locked {
+                deployment: deployment.id,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The running deployment, if any, gives way to another.
+    fn supersede(&mut self, out: &mut Out) {
+        if let Some(deployment) = self.stored.deployment.take() {
+            out.tell(Notice::DeploymentFailed {
+                id: deployment.id,
+                pod: self.stored.pod.id.clone(),
+            });
+        }
+    }
+}
+
+impl Pod {
+    /// Whether running instances of `before` have to be replaced by instances of this definition.
+    fn restarts(&self, before: &Pod) -> bool {
+        let mut same = before.clone();
+        same.version = self.version;
+        same.scaling.clone_from(&self.scaling);
+        same.executor_resources = self.executor_resources;
+        same.scheduling.kill_selection = self.scheduling.kill_selection;
+        same.scheduling.unreachable_strategy = self.scheduling.unreachable_strategy;
+        same != *self
+    }
+}

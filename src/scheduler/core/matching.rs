@@ -1,0 +1,385 @@
+//! Which offer can hold an instance, and why another cannot (mapping reference, section 14).
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::Serialize;
+
+use crate::{
+    mesos::v1,
+    pod::{
+        model::Pod,
+        task_group::{Allocation, HostPorts},
+    },
+};
+
+/// Why an offer was not used, in the order of Marathon's funnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Reason {
+    UnfulfilledRole,
+    UnfulfilledConstraint,
+    NoCorrespondingReservationFound,
+    AgentMaintenance,
+    InsufficientCpus,
+    InsufficientMemory,
+    InsufficientDisk,
+    InsufficientGpus,
+    InsufficientPorts,
+    DeclinedScarceResources,
+}
+
+/// A reason with its figures, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub reason: Reason,
+    pub detail: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.reason, self.detail)
+    }
+}
+
+/// Mesos counts in thousandths; so do we, exactly.
+type Milli = i64;
+
+fn milli(value: f64) -> Milli {
+    (value * 1000.0).round() as Milli
+}
+
+fn scalar(amount: Milli) -> v1::value::Scalar {
+    v1::value::Scalar {
+        value: amount as f64 / 1000.0,
+    }
+}
+
+/// What is left of an offer while instances are placed on it.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    pub offer: v1::OfferId,
+    pub agent: v1::AgentId,
+    pub hostname: String,
+    role: String,
+    scalars: Vec<Scalar>,
+    ports: Vec<Ports>,
+}
+
+#[derive(Debug, Clone)]
+struct Scalar {
+    left: Milli,
+    /// The entry of the offer, for its role and reservation.
+    entry: v1::Resource,
+}
+
+#[derive(Debug, Clone)]
+struct Ports {
+    /// Inclusive, and disjoint.
+    ranges: Vec<(u16, u16)>,
+    entry: v1::Resource,
+}
+
+/// The role an entry is reserved for; `*` when for nobody.
+fn reserved_for(entry: &v1::Resource) -> &str {
+    entry
+        .reservations
+        .last()
+        .and_then(|reservation| reservation.role.as_deref())
+        .unwrap_or("*")
+}
+
+impl Pool {
+    pub fn new(offer: &v1::Offer) -> Self {
+        let mut scalars = Vec::new();
+        let mut ports = Vec::new();
+        // Reserved before unreserved: what only we can use is used first.
+        let mut entries: Vec<&v1::Resource> = offer
+            .resources
+            .iter()
+            .filter(|entry| entry.revocable.is_none())
+            .collect();
+        entries.sort_by_key(|entry| reserved_for(entry) == "*");
+        for entry in entries {
+            if let Some(value) = &entry.scalar {
+                scalars.push(Scalar {
+                    left: milli(value.value),
+                    entry: entry.clone(),
+                });
+            }
+            if let Some(ranges) = entry.ranges.as_ref().filter(|_| entry.name == "ports") {
+                let port = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+                let ranges = ranges
+                    .range
+                    .iter()
+                    .map(|range| (port(range.begin), port(range.end)));
+                let ranges = ranges.filter(|(begin, end)| begin <= end).collect();
+                ports.push(Ports {
+                    ranges,
+                    entry: entry.clone(),
+                });
+            }
+        }
+        let role = offer.allocation_info.as_ref().and_then(|info| info.role.clone());
+        Pool {
+            offer: offer.id.clone(),
+            agent: offer.agent_id.clone(),
+            hostname: offer.hostname.clone(),
+            role: role.unwrap_or_else(|| "*".to_owned()),
+            scalars,
+            ports,
+        }
+    }
+
+    /// Takes what one instance needs, or leaves the pool as it is and says everything that is missing.
+    pub fn take(&mut self, pod: &Pod, chance: &mut Chance) -> Result<Allocation, Vec<Refused>> {
+        if self.role != pod.role {
+            let detail = format!("offered to role {}, the pod's is {}", self.role, pod.role);
+            return Err(vec![Refused {
+                reason: Reason::UnfulfilledRole,
+                detail,
+            }]);
+        }
+        let mut rest = self.clone();
+        let accepted = accepted_roles(pod);
+        let mut refused = Vec::new();
+        let executor = &pod.executor_resources;
+        let mut allocation = Allocation {
+            containers: vec![Vec::new(); pod.containers.len()],
+            ..Default::default()
+        };
+        for (name, reason, own) in [
+            ("cpus", Reason::InsufficientCpus, executor.cpus),
+            ("mem", Reason::InsufficientMemory, executor.mem),
+            ("disk", Reason::InsufficientDisk, executor.disk),
+            ("gpus", Reason::InsufficientGpus, 0.0),
+        ] {
+            let of = |index: usize| {
+                let asked = pod.containers.get(index).map(|container| container.resources);
+                asked.map_or(0.0, |resources| match name {
+                    "cpus" => resources.cpus,
+                    "mem" => resources.mem,
+                    "disk" => resources.disk,
+                    _ => f64::from(resources.gpus),
+                })
+            };
+            let mut short = false;
+            match rest.piece(name, own, &accepted) {
+                Ok(piece) => allocation.executor.extend(piece),
+                Err(()) => short = true,
+            }
+            for (index, pieces) in allocation.containers.iter_mut().enumerate() {
+                match rest.piece(name, of(index), &accepted) {
+                    Ok(piece) => pieces.extend(piece),
+                    Err(()) => short = true,
+                }
+            }
+            if short {
+                let wanted: f64 = own + (0..pod.containers.len()).map(of).sum::<f64>();
+                let offered = scalar(
+                    self.scalars
+                        .iter()
+                        .filter(|s| s.entry.name == name)
+                        .map(|s| s.left)
+                        .sum(),
+                );
+                let detail = format!("{wanted} {name} wanted in pieces, {} offered", offered.value);
+                refused.push(Refused { reason, detail });
+            }
+        }
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        // Ports last: they cost the most to look for and are rarely what is missing.
+        (allocation.host_ports, allocation.ports) = rest
+            .take_ports(pod, &accepted, chance)
+            .map_err(|refused| vec![refused])?;
+        *self = rest;
+        Ok(allocation)
+    }
+
+    /// A piece of one entry: nothing is composed of two. `None` when nothing is asked for.
+    fn piece(
+        &mut self,
+        name: &str,
+        amount: f64,
+        accepted: &BTreeSet<&str>,
+    ) -> Result<Option<v1::Resource>, ()> {
+        let amount = milli(amount);
+        if amount <= 0 {
+            return Ok(None);
+        }
+        let fits = |source: &&mut Scalar| {
+            source.entry.name == name
+                && source.left >= amount
+                && accepted.contains(reserved_for(&source.entry))
+        };
+        let source = self.scalars.iter_mut().find(fits).ok_or(())?;
+        source.left -= amount;
+        Ok(Some(v1::Resource {
+            scalar: Some(scalar(amount)),
+            ..source.entry.clone()
+        }))
+    }
+
+    fn take_ports(
+        &mut self,
+        pod: &Pod,
+        accepted: &BTreeSet<&str>,
+        chance: &mut Chance,
+    ) -> Result<(HostPorts, Vec<v1::Resource>), Refused> {
+        let endpoints = || pod.containers.iter().flat_map(|container| &container.endpoints);
+        let explicit: BTreeSet<u16> = endpoints()
+            .filter_map(|endpoint| endpoint.host_port)
+            .filter(|p| *p != 0)
+            .collect();
+        let mut taken: Vec<Vec<u16>> = vec![Vec::new(); self.ports.len()];
+        let mut by_name = HostPorts::new();
+        for endpoint in endpoints() {
+            let Some(wish) = endpoint.host_port else { continue };
+            let found = match wish {
+                0 => self.any_port(accepted, &explicit, chance),
+                port => self.this_port(port, accepted),
+            };
+            let Some((source, port)) = found else {
+                let detail = match wish {
+                    0 => format!("no port left for endpoint {}", endpoint.name),
+                    port => format!("port {port} of endpoint {} is not offered", endpoint.name),
+                };
+                return Err(Refused {
+                    reason: Reason::InsufficientPorts,
+                    detail,
+                });
+            };
+            if let Some(ports) = taken.get_mut(source) {
+                ports.push(port);
+            }
+            by_name.insert(endpoint.name.clone(), port);
+        }
+        let range = |port: &u16| v1::value::Range {
+            begin: u64::from(*port),
+            end: u64::from(*port),
+        };
+        let resources = self
+            .ports
+            .iter()
+            .zip(&taken)
+            .filter(|(_, ports)| !ports.is_empty())
+            .map(|(source, ports)| {
+                let ranges = v1::value::Ranges {
+                    range: ports.iter().map(range).collect(),
+                };
+                v1::Resource {
+                    ranges: Some(ranges),
+                    ..source.entry.clone()
+                }
+            });
+        Ok((by_name, resources.collect()))
+    }
+
+    fn this_port(&mut self, port: u16, accepted: &BTreeSet<&str>) -> Option<(usize, u16)> {
+        let holds = |source: &Ports| {
+            accepted.contains(reserved_for(&source.entry))
+                && source
+                    .ranges
+                    .iter()
+                    .any(|(begin, end)| (*begin..=*end).contains(&port))
+        };
+        let index = self.ports.iter().position(holds)?;
+        self.ports.get_mut(index)?.remove(port);
+        Some((index, port))
+    }
+
+    /// A random free port, so that a port is not at once given to the next who asks after its owner died.
+    fn any_port(
+        &mut self,
+        accepted: &BTreeSet<&str>,
+        not: &BTreeSet<u16>,
+        chance: &mut Chance,
+    ) -> Option<(usize, u16)> {
+        for (index, source) in self.ports.iter_mut().enumerate() {
+            if !accepted.contains(reserved_for(&source.entry)) {
+                continue;
+            }
+            let count: u64 = source
+                .ranges
+                .iter()
+                .map(|(begin, end)| u64::from(end - begin) + 1)
+                .sum();
+            let Some(start) = chance.below(count) else {
+                continue;
+            };
+            let nth = |mut position: u64| {
+                source.ranges.iter().find_map(|(begin, end)| {
+                    let size = u64::from(end - begin) + 1;
+                    if position < size {
+                        return begin.checked_add(u16::try_from(position).ok()?);
+                    }
+                    position -= size;
+                    None
+                })
+            };
+            let walk = (0..count).filter_map(|step| nth((start + step) % count));
+            if let Some(port) = walk.take(not.len() + 1).find(|port| !not.contains(port)) {
+                source.remove(port);
+                return Some((index, port));
+            }
+        }
+        None
+    }
+}
+
+impl Ports {
+    fn remove(&mut self, port: u16) {
+        self.ranges = self
+            .ranges
+            .iter()
+            .flat_map(|&(begin, end)| {
+                if !(begin..=end).contains(&port) {
+                    return vec![(begin, end)];
+                }
+                let below = (begin < port).then(|| (begin, port - 1));
+                let above = (port < end).then(|| (port + 1, end));
+                below.into_iter().chain(above).collect()
+            })
+            .collect();
+    }
+}
+
+/// What a pod may use: what it says, else its own role and what is nobody's.
+fn accepted_roles(pod: &Pod) -> BTreeSet<&str> {
+    let said = &pod.scheduling.placement.accepted_resource_roles;
+    if said.is_empty() {
+        BTreeSet::from(["*", pod.role.as_str()])
+    } else {
+        said.iter().map(String::as_str).collect()
+    }
+}
+
+/// A stream of pseudo-random numbers from the entropy of a [`Stamp`](super::Stamp) (SplitMix64).
+#[derive(Debug, Clone)]
+pub struct Chance(u64);
+
+impl Chance {
+    pub fn new(entropy: u128) -> Self {
+        Chance((entropy as u64) ^ ((entropy >> 64) as u64))
+    }
+
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> Option<u64> {
+        self.next_u64().checked_rem(bound)
+    }
+
+    pub fn uuid(&mut self) -> uuid::Uuid {
+        let bits = u128::from(self.next_u64()) << 64 | u128::from(self.next_u64());
+        uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,33 @@
+//! What runs where: the scheduler's decisions, as a pure state machine.
+//!
+//! The shell feeds it [`Event`]s and [`Command`]s, each with a [`Stamp`], and carries out the [`Effect`]s in order.
+//! `Persist` comes before the call that it covers: a launch that is not stored is never sent, so a scheduler that dies
+//! between the two finds either nothing or an instance that reconciliation settles.
+//!
+//! * [`machine`]: the state and its transitions
+//! * `converge`: what a pod needs next, from what it wants and what it has
+//! * [`instance`]: one copy of a pod and the condition its tasks put it in
+//! * [`matching`]: which offer can hold an instance, and why another cannot
+//! * `rollout`: how many old instances may go and new ones come
+//! * [`status`]: the same state in the words of the API
+
+mod backoff;
+mod converge;
+mod effect;
+mod event;
+pub mod instance;
+pub mod machine;
+pub mod matching;
+mod rollout;
+pub mod status;
+
+pub use self::{
+    backoff::Backoff,
+    effect::{Change, Effect, Notice},
+    event::{Accepted, Command, Event, Refusal, Settings, Stamp},
+    instance::{Condition, Goal, Instance, InstanceTask},
+    machine::{Core, Deployment, DeploymentKind, Saved, StoredPod},
+};
+
+#[cfg(test)]
+mod tests;
