@@ -2,13 +2,36 @@
 //!
 //! One [`Machine`] per executor. The shell feeds it [`Event`]s, each with a [`Stamp`] (time and entropy come from
 //! outside), and carries out the [`Effect`]s it gives back. Nothing here does I/O, looks at a clock or panics.
+//!
+//! Read it in this order:
+//!
+//! * [`event`], [`effect`]: what comes in and goes out, and who answers whom
+//! * [`state`]: the life of one member, as a table; [`verdict`]: why it ended and what is told of it
+//! * [`machine`]: dispatch; [`launch`]: the gate; [`kill`]: grace and the fate of a group; [`checks`]: results;
+//!   [`session`]: the agent, shutdown and our own end
+//! * [`updates`]: the update stream; [`member`], [`identity`]: what an update is made of
+//! * [`extras`], [`validate`]: what a scheduler may ask for
 
+mod checks;
 mod effect;
 mod event;
 pub mod extras;
+mod identity;
+mod kill;
+mod launch;
 pub mod machine;
+mod member;
+mod session;
+mod state;
+mod updates;
+pub mod validate;
+mod verdict;
+mod wire;
+
+#[cfg(test)]
+mod tests;
 
 pub use effect::{Effect, MemberSignal};
 pub use event::{Event, Exit, ExitStatus, Failure, GroupId, Limit, MemberId, Settings, Stamp};
-pub use extras::{Extras, OnFinish};
+pub use extras::{Extras, ExtrasError, OnFinish};
 pub use machine::{Machine, MemberView};
