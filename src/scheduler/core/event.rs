@@ -61,7 +61,7 @@ pub enum Event {
     /// The stream to the master ended.
     Disconnected,
     Offers(Vec<v1::Offer>),
-    Update(v1::TaskStatus),
+    Update(Box<v1::TaskStatus>),
     /// A deadline that [`Core::deadline`](super::Core::deadline) named has passed.
     Tick,
 }

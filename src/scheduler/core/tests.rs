@@ -249,7 +249,7 @@ impl World {
         }
         if self.connected {
             for update in std::mem::take(&mut self.updates) {
-                self.step(Event::Update(update));
+                self.step(Event::Update(Box::new(update)));
             }
         }
         if self.core.deadline().is_some_and(|deadline| deadline <= self.now) {
@@ -537,9 +537,9 @@ fn what_cannot_be_placed_waits_and_says_why() {
 fn strangers_are_killed_when_they_run_and_told_when_they_ended() {
     let mut world = running(0);
     let id = "p.instance-6f1b2c3e-0b1a-11ee-8f7a-0242ac110002.a.1";
-    world.step(Event::Update(status(id, TaskState::TaskRunning)));
+    world.step(Event::Update(Box::new(status(id, TaskState::TaskRunning))));
     assert_eq!(world.kills, [id]);
-    world.step(Event::Update(status("not-ours", TaskState::TaskFailed)));
+    world.step(Event::Update(Box::new(status("not-ours", TaskState::TaskFailed))));
     assert!(matches!(
         world.notices.last(),
         Some(Notice::UnknownInstanceTerminated { .. })
@@ -571,7 +571,7 @@ fn unreachable_instances_are_replaced_after_their_time_and_taken_back_before() {
     let first = world.instances("/p");
     let lose = |world: &mut World| {
         for id in world.live() {
-            world.step(Event::Update(status(&id, TaskState::TaskUnreachable)));
+            world.step(Event::Update(Box::new(status(&id, TaskState::TaskUnreachable))));
         }
     };
     lose(&mut world);
@@ -580,7 +580,7 @@ fn unreachable_instances_are_replaced_after_their_time_and_taken_back_before() {
         InstanceState::Degraded
     );
     for id in world.live() {
-        world.step(Event::Update(status(&id, TaskState::TaskRunning)));
+        world.step(Event::Update(Box::new(status(&id, TaskState::TaskRunning))));
     }
     assert_eq!(world.state("/p").unwrap().status, Overall::Stable);
     lose(&mut world);
@@ -597,7 +597,7 @@ fn unreachable_instances_are_replaced_after_their_time_and_taken_back_before() {
         .into_iter()
         .find(|id| id.starts_with(&first[0]))
         .unwrap();
-    world.step(Event::Update(status(&old, TaskState::TaskRunning)));
+    world.step(Event::Update(Box::new(status(&old, TaskState::TaskRunning))));
     assert!(world.kills.contains(&old));
 }
 
