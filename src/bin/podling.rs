@@ -1,3 +1,7 @@
 //! `podling`: the command line of operators and developers.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    podling::cli::main()
+}

@@ -1,0 +1,403 @@
+//! `podling loopback`: stand-ins for a cluster.
+
+use std::{
+    env, fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    str::FromStr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::{Ended, Failure};
+use crate::{
+    loopback::agent::{self, Action, Agent, Interrupter, What},
+    mesos::{
+        codec::{self, Encoding, Message},
+        v1::{ExecutorInfo, TaskGroupInfo},
+    },
+};
+
+/// How long the agent that restarts is away, and then answers 404, and then 503.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run an executor against one task group, as a Mesos agent would
+    Agent(AgentCommand),
+}
+
+impl Command {
+    pub(super) fn run(self) -> Ended {
+        match self {
+            Command::Agent(command) => command.run(),
+        }
+    }
+}
+
+/// Prints one JSON object a line for every event sent and call received. Exit code 0: the executor ended by itself
+/// with 0 and every task got exactly one terminal state; 1: not so; 2: wrong use.
+#[derive(Debug, Args)]
+pub(super) struct AgentCommand {
+    /// TaskGroupInfo in Mesos JSON: {"tasks": [...]}; agent ids may be missing
+    #[arg(long, value_name = "FILE.json")]
+    task_group: PathBuf,
+
+    /// Command line of the executor [default: podling-executor beside this program]
+    #[arg(long, value_name = "CMD")]
+    executor: Option<String>,
+
+    /// ExecutorInfo in Mesos JSON; its command is run unless --executor is given
+    #[arg(long, value_name = "FILE.json")]
+    executor_info: Option<PathBuf>,
+
+    /// Keep the sandboxes below this directory [default: a temporary one, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    work_dir: Option<PathBuf>,
+
+    /// Encoding the executor is told to use, by the variable PODLING_ENCODING
+    #[arg(long, value_enum, default_value_t = EncodingName::Protobuf)]
+    encoding: EncodingName,
+
+    /// Serve the executor API on a domain socket too, and tell the executor
+    #[arg(long)]
+    domain_socket: bool,
+
+    /// The framework checkpoints: the executor outlives a restart of the agent
+    #[arg(long)]
+    checkpoint: bool,
+
+    /// Kill a task that many seconds after the start; may be given more than once
+    #[arg(long, value_name = "TASK@SECONDS")]
+    kill: Vec<TimedKill>,
+
+    /// Send SHUTDOWN that many seconds after the start
+    #[arg(long, value_name = "SECONDS")]
+    shutdown: Option<Seconds>,
+
+    /// Restart the agent that many seconds after the start
+    #[arg(long, value_name = "SECONDS")]
+    restart_agent: Option<Seconds>,
+
+    /// Kill the executor if it has not ended after that many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    timeout: Seconds,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum EncodingName {
+    Protobuf,
+    Json,
+}
+
+/// A time in seconds, with fractions.
+#[derive(Debug, Clone, Copy)]
+struct Seconds(Duration);
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds: f64 = text
+            .parse()
+            .map_err(|_| format!("{text:?} is not a number of seconds"))?;
+        let duration = Duration::try_from_secs_f64(seconds);
+        let duration = duration
+            .ok()
+            .filter(|d| *d <= Duration::from_secs(365 * 24 * 3600));
+        duration
+            .map(Seconds)
+            .ok_or_else(|| format!("{text} seconds is not a time one can wait"))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct TimedKill {
+    task: String,
+    at: Seconds,
+}
+
+impl FromStr for TimedKill {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Task ids may have an @ of their own; seconds never do.
+        let (task, at) = text
+            .rsplit_once('@')
+            .ok_or("expected TASK@SECONDS, as in web@1.5")?;
+        Ok(TimedKill {
+            task: task.to_owned(),
+            at: at.parse()?,
+        })
+    }
+}
+
+impl AgentCommand {
+    fn run(self) -> Ended {
+        let group = self.task_group()?;
+        let info = self.executor_info()?;
+        let command = match (&self.executor, &info) {
+            (Some(command), _) => Some(command.clone()),
+            (None, Some(info)) if has_command(info) => None,
+            _ => Some(own_executor()?),
+        };
+
+        let mut builder = Agent::builder().encoding(match self.encoding {
+            EncodingName::Protobuf => Encoding::Protobuf,
+            EncodingName::Json => Encoding::Json,
+        });
+        if let Some(info) = info {
+            builder = builder.executor_info(info);
+        }
+        if let Some(command) = command {
+            builder = builder.executor(&command);
+        }
+        if let Some(dir) = self.work_dir {
+            builder = builder.work_dir(dir);
+        }
+        if self.domain_socket {
+            builder = builder.domain_socket();
+        }
+        if self.checkpoint {
+            builder = builder.checkpoint();
+        }
+        let deadline = Instant::now() + self.timeout.0;
+        let agent = builder.task_group(group).start()?;
+        for kill in self.kill {
+            agent.schedule(kill.at.0, Action::Kill(kill.task));
+        }
+        if let Some(Seconds(after)) = self.shutdown {
+            agent.schedule(after, Action::Shutdown);
+        }
+        if let Some(Seconds(after)) = self.restart_agent {
+            agent.schedule(after, Action::Restart(RESTART_PAUSE));
+        }
+        interrupt_on_signal(agent.interrupter())?;
+        watch(agent, deadline, self.timeout.0)
+    }
+
+    fn task_group(&self) -> Result<TaskGroupInfo, Failure> {
+        let path = &self.task_group;
+        let mut value = read_json(path)?;
+        for task in value
+            .get_mut("tasks")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            if let Some(task) = task.as_object_mut() {
+                task.entry("agent_id")
+                    .or_insert_with(|| json!({"value": "this agent"}));
+            }
+        }
+        let group: TaskGroupInfo = message(path, &value)?;
+        let ids: Vec<&str> = group
+            .tasks
+            .iter()
+            .map(|task| task.task_id.value.as_str())
+            .collect();
+        if ids.is_empty() {
+            return Err(Failure::usage(format!(
+                "{}: a task group needs at least one task",
+                path.display()
+            )));
+        }
+        for (at, id) in ids.iter().enumerate() {
+            check_id(id)
+                .map_err(|why| Failure::usage(format!("{}: tasks[{at}].task_id: {why}", path.display())))?;
+            if ids.iter().take(at).any(|earlier| earlier == id) {
+                return Err(Failure::usage(format!(
+                    "{}: tasks[{at}].task_id: {id} is there twice",
+                    path.display()
+                )));
+            }
+        }
+        for kill in &self.kill {
+            if !ids.contains(&kill.task.as_str()) {
+                let path = path.display();
+                return Err(Failure::usage(format!(
+                    "--kill: {path} has no task {}",
+                    kill.task
+                )));
+            }
+        }
+        Ok(group)
+    }
+
+    fn executor_info(&self) -> Result<Option<ExecutorInfo>, Failure> {
+        let Some(path) = &self.executor_info else {
+            return Ok(None);
+        };
+        let mut value = read_json(path)?;
+        if let Some(info) = value.as_object_mut() {
+            let id = agent::default_executor().executor_id.value;
+            info.entry("executor_id").or_insert_with(|| json!({"value": id}));
+        }
+        let info: ExecutorInfo = message(path, &value)?;
+        check_id(&info.executor_id.value)
+            .map_err(|why| Failure::usage(format!("{}: executor_id: {why}", path.display())))?;
+        Ok(Some(info))
+    }
+}
+
+/// What the master demands of ids: they become names of directories.
+fn check_id(id: &str) -> Result<(), String> {
+    let bad = |c: char| c == '/' || c == '\\' || c.is_control();
+    match id {
+        "" => Err("must not be empty".into()),
+        "." | ".." => Err(format!("{id:?} is no name")),
+        _ if id.len() > 255 => Err("is longer than 255 bytes".into()),
+        _ if id.contains(bad) => Err(format!("{id:?} has a slash or a control character")),
+        _ => Ok(()),
+    }
+}
+
+fn has_command(info: &ExecutorInfo) -> bool {
+    info.command
+        .as_ref()
+        .is_some_and(|command| command.value.is_some())
+}
+
+fn read_json(path: &Path) -> Result<Value, Failure> {
+    let text = fs::read(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    serde_json::from_slice(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+fn message<M: Message>(path: &Path, value: &Value) -> Result<M, Failure> {
+    codec::decode(value.to_string().as_bytes(), Encoding::Json)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+/// `podling-executor`, where this program is.
+fn own_executor() -> Result<String, Failure> {
+    let own = env::current_exe()?;
+    let executor = own.with_file_name("podling-executor");
+    if !executor.is_file() {
+        let sentence = format!(
+            "there is no {}; name an executor with --executor",
+            executor.display()
+        );
+        return Err(Failure::usage(sentence));
+    }
+    Ok(executor.display().to_string())
+}
+
+/// Turns SIGINT and SIGTERM into an orderly end.
+fn interrupt_on_signal(interrupter: Interrupter) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    // The thread ends with the process.
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            let (Ok(mut int), Ok(mut term)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            tokio::select! {
+                _ = int.recv() => {}
+                _ = term.recv() => {}
+            }
+            interrupter.interrupt();
+        });
+    })?;
+    Ok(())
+}
+
+/// Prints what happens until it has all happened. The agent has its own thread: a slow reader of these lines holds
+/// nothing up.
+fn watch(agent: Agent, deadline: Instant, timeout: Duration) -> Ended {
+    let journal = agent.journal().clone();
+    let mut printer = Printer::default();
+    let (over, why) = loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let seen = printer.seen;
+        let grown = journal.wait_for(left, |history| {
+            let new = history.entries().get(seen..).filter(|new| !new.is_empty())?;
+            Some(new.to_vec())
+        });
+        let Some(new) = grown else {
+            break (false, format!("the executor had not ended after {timeout:?}"));
+        };
+        printer.print(&new);
+        if new.iter().any(|entry| matches!(entry.what, What::Settled)) {
+            break (true, String::new());
+        }
+        if new.iter().any(|entry| matches!(entry.what, What::Interrupted)) {
+            break (false, "interrupted".to_owned());
+        }
+    };
+    let outcome = if over { agent.finish() } else { agent.abandon() };
+    printer.print(outcome.history.entries().get(printer.seen..).unwrap_or_default());
+    if !over {
+        eprintln!("podling: {why}");
+    }
+    eprint!("{outcome}");
+    Ok(if over && outcome.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Writes lines, and counts the entries it has seen.
+#[derive(Debug, Default)]
+struct Printer {
+    seen: usize,
+    /// Nobody reads any more.
+    deaf: bool,
+}
+
+impl Printer {
+    fn print(&mut self, entries: &[agent::Entry]) {
+        self.seen += entries.len();
+        let mut text = String::new();
+        for line in entries.iter().filter_map(agent::line) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        if text.is_empty() || self.deaf {
+            return;
+        }
+        let mut out = io::stdout().lock();
+        self.deaf = out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_times_one_can_wait() {
+        assert_eq!("0.5".parse::<Seconds>().unwrap().0, Duration::from_millis(500));
+        for wrong in ["", "x", "-1", "NaN", "inf", "1e300", "1s"] {
+            assert!(wrong.parse::<Seconds>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn kills_name_task_and_time() {
+        let kill: TimedKill = "a@b@1.5".parse().unwrap();
+        assert_eq!(
+            (kill.task.as_str(), kill.at.0),
+            ("a@b", Duration::from_millis(1500))
+        );
+        assert!("a".parse::<TimedKill>().is_err());
+        assert!("a@".parse::<TimedKill>().is_err());
+    }
+
+    #[test]
+    fn ids_must_be_names() {
+        for wrong in ["", ".", "..", "a/b", "a\\b", "a\nb", &"x".repeat(256)] {
+            assert!(check_id(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(check_id("web.1-a@b c").is_ok());
+    }
+}
