@@ -1,6 +1,9 @@
 //! Compiles the Mesos definitions in `proto/` without a `protoc`, and writes the descriptor tables that the JSON
 //! mapping and the check of `required` fields walk (see `src/mesos/table.rs`).
 
+#[path = "build/init.rs"]
+mod init;
+
 use std::{
     collections::HashMap,
     env,
@@ -25,6 +28,7 @@ const PROTOS: [&str; 4] = [
 
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
+    init::compile()?;
     println!("cargo::rerun-if-changed=proto");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("proto");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());

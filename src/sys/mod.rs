@@ -1,4 +1,12 @@
-//! The one door to the kernel: every unsafe block and raw system call lives here.
+//! The one door to the kernel: every unsafe block and every raw system call is below here.
 
 pub mod environ;
+#[path = "init/format.rs"]
+pub mod init_format;
+pub mod mount;
+pub mod pidfd;
 pub mod seccomp;
+pub mod spawn;
+
+/// The members' init: a static program of a few kilobytes, see `src/sys/init/main.rs`.
+pub static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/podling-init"));

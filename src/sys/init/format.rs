@@ -1,0 +1,84 @@
+//! The form of a script: what the executor writes and the init reads. Shared by both, so it uses `core` only.
+//!
+//! A script is one flat memory image: a header, the operations, a list of places that hold addresses, and data.
+//! Addresses are written as offsets from its start; the init adds where it mapped the image.
+
+/// Says that this is a script, and of which form.
+pub const MAGIC: u32 = 0x504f_4403;
+
+/// Results that later operations can use (descriptors, mostly).
+pub const REGISTERS: usize = 64;
+
+/// In [`Op::out`]: the result is not kept.
+pub const NO_REGISTER: u8 = 0xff;
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Header {
+    pub magic: u32,
+    pub op_count: u32,
+    pub ops: u32,
+    pub place_count: u32,
+    /// Offset of `place_count` 32-bit offsets of 64-bit words that hold addresses.
+    pub places: u32,
+    /// Where progress and failures are told, as [`Record`]s. Closed by the exec itself, which is how a start is known.
+    pub report: i32,
+    /// Bytes that let a waiting process go on; its end means that nobody cares any more.
+    pub gate: i32,
+    /// Where the init tells the raw wait status of what it started.
+    pub status: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Op {
+    /// A system call number, or one of the negative numbers below.
+    pub number: i32,
+    /// For each argument: is it a value, an address or a register?
+    pub kinds: [u8; 6],
+    /// Register for the result.
+    pub out: u8,
+    /// How many operations to leave out when the error is a tolerated one.
+    pub skip: u8,
+    /// Errors that are no failure; 0 for none.
+    pub tolerated: [u16; 2],
+    pub args: [u64; 6],
+}
+
+pub const VALUE: u8 = 0;
+pub const REGISTER: u8 = 1;
+
+/// Becomes two processes: the first stays as the init, the second goes on with the script.
+pub const FORK: i32 = -1;
+/// Waits for the byte in the first argument at the gate.
+pub const WAIT: i32 = -2;
+/// Tells the first argument as a [`Record`] of kind [`REACHED`].
+pub const TELL: i32 = -3;
+/// Opens a path below a root, making what is missing: root, path, kind, mode of new directories.
+pub const TARGET: i32 = -4;
+/// Chooses the first executable file of a null-terminated list of paths; gives its address.
+pub const RESOLVE: i32 = -5;
+/// Fails unless the working directory is reachable from the root.
+pub const CHECK_CWD: i32 = -6;
+/// Stays as an init that has started nothing.
+pub const STAY: i32 = -7;
+/// Writes to the report all that can be read from the first argument.
+pub const DEFAULT_SIGNALS: i32 = -8;
+
+/// Kinds of [`TARGET`].
+pub const TARGET_DIRECTORY: u64 = 0;
+pub const TARGET_FILE: u64 = 1;
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    pub kind: u32,
+    /// Index of the operation, or what was reached.
+    pub step: u32,
+    pub errno: u32,
+}
+
+pub const RECORD_SIZE: usize = core::mem::size_of::<Record>();
+
+pub const REACHED: u32 = 1;
+pub const FAILED: u32 = 2;

@@ -1,0 +1,445 @@
+//! The init of a member: the first process of its container, and the only code of ours that a member shares a pid
+//! namespace with.
+//!
+//! The executor starts it from a sealed, anonymous file with nothing of its own memory in it. It reads a script,
+//! carries out one system call after the other, becomes two processes where the script says so, and then only
+//! reaps, forwards signals and passes on how its child ended. All decisions were made by the executor; what can go
+//! wrong here is told as (operation, errno).
+//!
+//! Not part of the library: `build.rs` compiles it alone, without `std`, allocation or panics with text.
+
+#![no_std]
+#![no_main]
+#![allow(unsafe_code)]
+#![deny(clippy::undocumented_unsafe_blocks)]
+
+#[allow(dead_code)] // the other half is the writer's
+mod format;
+
+use core::{arch::asm, ffi::CStr, mem::size_of, ptr};
+
+use format::*;
+
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("podling's init knows the system call convention of x86-64 only");
+
+// System call numbers of x86-64.
+const READ: i64 = 0;
+const WRITE: i64 = 1;
+const CLOSE: i64 = 3;
+const LSEEK: i64 = 8;
+const MMAP: i64 = 9;
+const MUNMAP: i64 = 11;
+const RT_SIGACTION: i64 = 13;
+const ACCESS: i64 = 21;
+const DUP2: i64 = 33;
+const CLONE: i64 = 56;
+const WAIT4: i64 = 61;
+const KILL: i64 = 62;
+const GETCWD: i64 = 79;
+const FCHMOD: i64 = 91;
+const RT_SIGTIMEDWAIT: i64 = 128;
+const EXIT_GROUP: i64 = 231;
+const MKDIRAT: i64 = 258;
+const NEWFSTATAT: i64 = 262;
+const CLOSE_RANGE: i64 = 436;
+const OPENAT2: i64 = 437;
+
+const EINTR: i64 = 4;
+const ENOENT: i64 = 2;
+const ENOMEM: i64 = 12;
+const EACCES: i64 = 13;
+const EEXIST: i64 = 17;
+const ENOTDIR: i64 = 20;
+const EINVAL: i64 = 22;
+const ELOOP: i64 = 40;
+const EXDEV: i64 = 18;
+
+const SIGCHLD: i64 = 17;
+const AT_FDCWD: i64 = -100;
+
+core::arch::global_asm!(
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {start}",
+    "ud2",
+    start = sym start,
+);
+
+/// One system call.
+///
+/// # Safety
+/// The arguments must be what that call expects: valid addresses where it reads or writes memory.
+unsafe fn call(number: i64, a: [u64; 6]) -> i64 {
+    let result;
+    // SAFETY: the convention of x86-64 Linux; the kernel clobbers rcx and r11 only. Memory is covered by the
+    // caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => result,
+            in("rdi") a[0], in("rsi") a[1], in("rdx") a[2], in("r10") a[3], in("r8") a[4], in("r9") a[5],
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+macro_rules! sys {
+    ($number:expr $(, $arg:expr)*) => {{
+        let given = [$($arg as u64),*];
+        let mut all = [0u64; 6];
+        let mut i = 0;
+        while i < given.len() && i < 6 {
+            all[i] = given[i];
+            i += 1;
+        }
+        call($number, all)
+    }};
+}
+
+/// # Safety
+/// Called once by `_start`, with the stack as the kernel made it.
+unsafe extern "C" fn start(stack: *const usize) -> ! {
+    // SAFETY: at the top of a new stack lie argc, the argv pointers, and a null; argv strings end with NUL.
+    unsafe {
+        if *stack < 2 {
+            exit(125);
+        }
+        let mut fd = 0i64;
+        for digit in CStr::from_ptr(*stack.add(2) as *const core::ffi::c_char).to_bytes() {
+            fd = fd
+                .wrapping_mul(10)
+                .wrapping_add((*digit).wrapping_sub(b'0') as i64);
+        }
+        let length = sys!(LSEEK, fd, 0, 2);
+        if length < size_of::<Header>() as i64 {
+            exit(125);
+        }
+        // Private and writable: addresses are filled in, and nobody else sees it.
+        let base = sys!(MMAP, 0, length, 3, 2, fd, 0);
+        if base < 0 {
+            exit(125);
+        }
+        sys!(CLOSE, fd);
+        let header = *(base as *const Header);
+        if header.magic != MAGIC {
+            exit(125);
+        }
+        run(&header, base as *mut u8, length as u64)
+    }
+}
+
+fn exit(code: u64) -> ! {
+    loop {
+        // SAFETY: takes no address and does not return.
+        unsafe { sys!(EXIT_GROUP, code) };
+    }
+}
+
+/// # Safety
+/// `base` is a mapped, well-formed script: made by `container::script`, which checks every offset.
+unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
+    let mut registers = [0u64; REGISTERS];
+    // SAFETY: offsets, counts and alignment are the builder's promise.
+    unsafe {
+        let places = base.add(header.places as usize) as *const u32;
+        for i in 0..header.place_count as usize {
+            let word = base.add(*places.add(i) as usize) as *mut u64;
+            *word = (*word).wrapping_add(base as u64);
+        }
+        let ops = base.add(header.ops as usize) as *const Op;
+        let mut at = 0u32;
+        while at < header.op_count {
+            let op = &*ops.add(at as usize);
+            let mut args = op.args;
+            for (kind, arg) in op.kinds.iter().zip(args.iter_mut()) {
+                if *kind == REGISTER {
+                    *arg = registers[*arg as usize % REGISTERS];
+                }
+            }
+            let result = match op.number {
+                FORK => fork(header, base, length),
+                WAIT => wait(header, args[0]),
+                TELL => tell(header, REACHED, args[0] as u32, 0),
+                TARGET => target(args),
+                RESOLVE => resolve(args[0] as *const *const u8),
+                CHECK_CWD => check_cwd(),
+                STAY => stay(header, base, length, -1),
+                DEFAULT_SIGNALS => default_signals(),
+                number => call(number as i64, args),
+            };
+            if result < 0 && result > -4096 {
+                let errno = (-result) as u16;
+                if !op.tolerated.contains(&errno) {
+                    tell(header, FAILED, at, errno as u32);
+                    exit(127);
+                }
+                at += op.skip as u32;
+            } else if op.out != NO_REGISTER {
+                registers[op.out as usize % REGISTERS] = result as u64;
+            }
+            at += 1;
+        }
+    }
+    exit(125)
+}
+
+/// # Safety
+/// `header` describes open descriptors or ones that may be written to in vain.
+unsafe fn tell(header: &Header, kind: u32, step: u32, errno: u32) -> i64 {
+    let record = Record { kind, step, errno };
+    // SAFETY: the record lives until the call returns.
+    unsafe { sys!(WRITE, header.report as i64, &raw const record, RECORD_SIZE) }
+}
+
+/// # Safety
+/// See [`run`].
+unsafe fn fork(header: &Header, base: *mut u8, length: u64) -> i64 {
+    // SAFETY: an ordinary fork; no address is handed over.
+    let child = unsafe { sys!(CLONE, SIGCHLD) };
+    if child <= 0 {
+        return child;
+    }
+    // SAFETY: the parent does not come back to the script.
+    unsafe { stay(header, base, length, child) }
+}
+
+/// Waits for one given byte. The end of the gate means the executor gave us up: then nothing of ours may go on.
+unsafe fn wait(header: &Header, expected: u64) -> i64 {
+    let mut byte = 0u8;
+    loop {
+        // SAFETY: one byte into a byte that lives until the call returns.
+        match unsafe { sys!(READ, header.gate as i64, &raw mut byte, 1) } {
+            1 if byte as u64 == expected => return 0,
+            1 => return -EINVAL,
+            result if result == -EINTR => {}
+            result if result < 0 => return result,
+            _ => exit(0),
+        }
+    }
+}
+
+/// The init's own life: reap everything, forward signals, and end with the task.
+unsafe fn stay(header: &Header, base: *mut u8, length: u64, task: i64) -> ! {
+    // SAFETY: descriptors by number; the script is not used again after it is unmapped (the header is a copy).
+    unsafe {
+        // What was needed to start the task, secrets in its environment among it, is not kept here.
+        sys!(DUP2, header.status as i64, 0);
+        sys!(CLOSE_RANGE, 1, u32::MAX, 0);
+        sys!(MUNMAP, base, length);
+    }
+    let all = u64::MAX;
+    loop {
+        // SAFETY: the set is eight bytes and lives on; the information is not asked for.
+        let signal = unsafe { sys!(RT_SIGTIMEDWAIT, &raw const all, 0, 0, 8) };
+        if signal == SIGCHLD {
+            loop {
+                let mut status = 0i32;
+                // SAFETY: the kernel writes four bytes to `status`.
+                let pid = unsafe { sys!(WAIT4, -1i64, &raw mut status, 1 | 0x4000_0000, 0) };
+                if pid <= 0 {
+                    break;
+                }
+                if pid == task {
+                    // SAFETY: four bytes that live until the call returns.
+                    unsafe { sys!(WRITE, 0, &raw const status, 4) };
+                    exit(0);
+                }
+            }
+        } else if signal > 0 && task > 0 {
+            // SAFETY: numbers only.
+            unsafe { sys!(KILL, task, signal) };
+        }
+    }
+}
+
+/// Signals that the executor ignores would stay ignored over an exec.
+unsafe fn default_signals() -> i64 {
+    let default = [0u64; 4];
+    for signal in 1..=64u64 {
+        // SAFETY: the kernel's form of a default action is 32 bytes of zeros. SIGKILL and SIGSTOP refuse; no matter.
+        unsafe { sys!(RT_SIGACTION, signal, &raw const default, 0, 8) };
+    }
+    0
+}
+
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+const O_PATH: u64 = 0o10000000;
+const O_CLOEXEC: u64 = 0o2000000;
+const O_CREAT: u64 = 0o100;
+const O_EXCL: u64 = 0o200;
+const O_NOFOLLOW: u64 = 0o400000;
+const O_DIRECTORY: u64 = 0o200000;
+const O_WRONLY: u64 = 1;
+const RESOLVE_NO_MAGICLINKS: u64 = 2;
+const RESOLVE_IN_ROOT: u64 = 16;
+
+unsafe fn open_in_root(root: u64, path: *const u8, flags: u64) -> i64 {
+    let how = OpenHow {
+        flags: flags | O_CLOEXEC,
+        mode: 0,
+        resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+    };
+    // SAFETY: `path` ends with NUL by the caller's promise; `how` lives until the call returns.
+    unsafe { sys!(OPENAT2, root, path, &raw const how, size_of::<OpenHow>()) }
+}
+
+/// Opens `path` below `root`, one component after the other, and makes what is missing. Every step is taken from a
+/// descriptor and resolved in the root, so that it does not matter who renames what inside meanwhile.
+unsafe fn target([root, path, kind, mode, ..]: [u64; 6]) -> i64 {
+    let path = path as *mut u8;
+    let mut parent = root;
+    let mut begin = 0usize;
+    // SAFETY: the path is in our private mapping, writable, ends with NUL, is relative, and has neither empty nor
+    // dot components; the builder made it so. It is cut after a component while that one is looked at.
+    unsafe {
+        loop {
+            let mut end = begin;
+            while *path.add(end) != 0 && *path.add(end) != b'/' {
+                end += 1;
+            }
+            let separator = *path.add(end);
+            *path.add(end) = 0;
+            let name = path.add(begin);
+            let last = separator == 0;
+            let directory = !last || kind == TARGET_DIRECTORY;
+            // All of the path so far, from the root: a link inside it may lead elsewhere, but not out.
+            let mut found = open_in_root(root, path, O_PATH | if directory { O_DIRECTORY } else { 0 });
+            if found == -ENOENT {
+                let made = if directory {
+                    sys!(MKDIRAT, parent, name, mode)
+                } else {
+                    let how = OpenHow {
+                        flags: O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC,
+                        mode: 0o644,
+                        resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+                    };
+                    let file = sys!(OPENAT2, parent, name, &raw const how, size_of::<OpenHow>());
+                    if file >= 0 {
+                        sys!(FCHMOD, file, 0o644);
+                        sys!(CLOSE, file);
+                    }
+                    file
+                };
+                if made < 0 && made != -EEXIST {
+                    return made;
+                }
+                found = open_in_root(root, path, O_PATH | if directory { O_DIRECTORY } else { 0 });
+                // A link that leads nowhere: neither there nor to be made.
+                if found == -ENOENT && made == -EEXIST {
+                    return -ELOOP;
+                }
+            }
+            if parent != root {
+                sys!(CLOSE, parent);
+            }
+            if found < 0 {
+                return found;
+            }
+            if last {
+                return found;
+            }
+            *path.add(end) = separator;
+            parent = found as u64;
+            begin = end + 1;
+        }
+    }
+}
+
+/// Like a shell: the first candidate that is an executable file; else "permission denied" if one came near, else
+/// the last error.
+unsafe fn resolve(list: *const *const u8) -> i64 {
+    let mut worst = -ENOENT;
+    let mut i = 0;
+    loop {
+        // SAFETY: the list ends with a null; the builder made it so.
+        let candidate = unsafe { *list.add(i) };
+        if candidate.is_null() {
+            return worst;
+        }
+        let mut status = [0u64; 18];
+        // SAFETY: `struct stat` is 144 bytes on x86-64; the path ends with NUL.
+        let result = unsafe { sys!(NEWFSTATAT, AT_FDCWD, candidate, &raw mut status, 0) };
+        if result == 0 {
+            // st_mode is the 32-bit word at offset 24.
+            let regular = status[3] as u32 & 0o170000 == 0o100000;
+            // SAFETY: as above.
+            match unsafe { sys!(ACCESS, candidate, 1) } {
+                0 if regular => return candidate as i64,
+                0 => worst = -EACCES,
+                error if worst != -EACCES => worst = error,
+                _ => {}
+            }
+        } else if worst != -EACCES && result != -ENOTDIR {
+            worst = result;
+        }
+        i += 1;
+    }
+}
+
+/// A working directory outside the root reads "(unreachable)/…": then some descriptor or link led out.
+unsafe fn check_cwd() -> i64 {
+    let mut path = [0u8; 4096];
+    // SAFETY: the kernel writes at most the given length.
+    let length = unsafe { sys!(GETCWD, &raw mut path, 4096) };
+    match length {
+        error if error < 0 => error,
+        0 => -ENOMEM,
+        _ if path[0] == b'/' => 0,
+        _ => -EXDEV,
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    exit(125)
+}
+
+// The compiler may ask for these; there is no C library here.
+
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+    // SAFETY: the caller's promise; `rep movsb` needs the direction flag clear, which the ABI guarantees.
+    unsafe {
+        asm!("rep movsb", inout("rcx") length => _, inout("rdi") to => _, inout("rsi") from => _,
+             options(nostack, preserves_flags));
+    }
+    to
+}
+
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memset(to: *mut u8, byte: i32, length: usize) -> *mut u8 {
+    // SAFETY: as for `memcpy`.
+    unsafe {
+        asm!("rep stosb", inout("rcx") length => _, inout("rdi") to => _, in("al") byte as u8,
+             options(nostack, preserves_flags));
+    }
+    to
+}
+
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn strlen(text: *const u8) -> usize {
+    let mut length = 0;
+    // SAFETY: the caller's promise: NUL-terminated. Volatile, so that this is not compiled into a call of itself.
+    while unsafe { ptr::read_volatile(text.add(length)) } != 0 {
+        length += 1;
+    }
+    length
+}

@@ -1,0 +1,40 @@
+//! The parts of the descriptor-based mount interface that no crate has.
+
+#![allow(unsafe_code)]
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+/// Attributes for [`set_attributes`] and `fsmount`.
+pub const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+pub const NO_SUID: u64 = libc::MOUNT_ATTR_NOSUID;
+pub const NO_DEV: u64 = libc::MOUNT_ATTR_NODEV;
+pub const NO_EXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+
+/// Sets attributes (and, unless 0, the propagation) of a mount, and of all below it when recursive.
+pub fn set_attributes(mount: BorrowedFd<'_>, set: u64, propagation: u64, recursive: bool) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: 0,
+        propagation,
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: an open descriptor, an empty path and a structure of the size given; all live until the call returns.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
