@@ -7,8 +7,17 @@
 //! A [`plan::Plan`] is a validated value made by a pure function. Preparing it does everything but the last exec;
 //! the member then waits at its gate. Every stage owns what it made and undoes it when dropped.
 
+mod error;
+mod filters;
 pub mod plan;
+mod prepare;
+mod process;
 mod runtime;
+mod script;
 pub mod seccomp;
+mod setup;
+mod tree;
+pub mod users;
 
-pub use runtime::{Gated, LaunchError, Running, Runtime, Setup, SetupError};
+pub use error::{LaunchError, SetupError};
+pub use runtime::{Gated, Running, Runtime, Setup};

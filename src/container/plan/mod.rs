@@ -1,0 +1,204 @@
+//! The launch plan: everything about a member, decided before anything is done.
+//!
+//! A [`Plan`] is a plain value. [`member`] makes it from a task, an image's configuration and the operator's
+//! defaults, and refuses what cannot be; `super::Runtime` carries it out without deciding anything again.
+
+mod command;
+mod environment;
+mod error;
+mod identity;
+mod isolation;
+mod member;
+mod volumes;
+
+use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
+
+pub use error::PlanError;
+pub use identity::{Capabilities, CapabilitySet, UserSpec};
+pub use member::{Context, Defaults, member};
+
+/// One member, completely described.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How sentences call it.
+    pub member: String,
+    pub command: Command,
+    /// `NAME=value`, each name once, in the order given.
+    pub environment: Vec<(String, String)>,
+    /// As the member sees it; made if it is missing and there is an image.
+    pub cwd: PathBuf,
+    pub user: UserSpec,
+    pub capabilities: Capabilities,
+    pub no_new_privileges: bool,
+    pub seccomp: Seccomp,
+    pub rlimits: Vec<Rlimit>,
+    pub namespaces: Namespaces,
+    pub hostname: Option<String>,
+    pub rootfs: Rootfs,
+    /// The member's sandbox on the host, below the executor's; made if it is missing.
+    pub sandbox: PathBuf,
+    /// In strict order: a later one may lie below an earlier one.
+    pub mounts: Vec<Mount>,
+    /// Paths that read as nothing; only with a root file system of its own.
+    pub masked_paths: Vec<PathBuf>,
+    pub read_only_paths: Vec<PathBuf>,
+    /// Nodes of `/dev`; only with a root file system of its own.
+    pub devices: Vec<Device>,
+    pub umask: u32,
+    pub oom_score_adj: Option<i32>,
+    pub terminal: Option<Terminal>,
+    pub stop_signal: i32,
+    pub stdout: Output,
+    pub stderr: Output,
+    /// Said on the member's stderr before it starts (E-02).
+    pub notes: Vec<String>,
+}
+
+/// What to exec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// A path, or a name to look up in the member's `PATH`.
+    pub program: String,
+    /// With argv\[0\].
+    pub arguments: Vec<String>,
+}
+
+/// Which system calls are let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seccomp {
+    Unconfined,
+    /// The operator's default profile.
+    Default,
+    /// A profile of the operator's, by name.
+    Profile(String),
+}
+
+/// A character device below `/dev`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    pub name: String,
+    pub major: u32,
+    pub minor: u32,
+    pub mode: u32,
+}
+
+/// `None` is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    /// `RLIMIT_*`.
+    pub resource: u32,
+    pub soft: Option<u64>,
+    pub hard: Option<u64>,
+}
+
+/// Which namespaces a member has for itself. Mount, UTS and cgroup namespaces it always has.
+#[derive(Debug, Clone)]
+pub struct Namespaces {
+    pub pid: PidNamespace,
+    pub ipc: IpcNamespace,
+    pub network: Network,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PidNamespace {
+    Own,
+    /// One for all members that name the same key (Z-01).
+    Shared(String),
+}
+
+/// Z-02.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpcNamespace {
+    /// An own one, and an own `/dev/shm` of so many bytes (the kernel's default without).
+    Private { shm_size: Option<u64> },
+    /// The executor's, and its `/dev/shm`.
+    Parent,
+    /// The executor's, but an own `/dev/shm` when there is an image.
+    ParentOwnShm,
+}
+
+#[derive(Debug, Clone)]
+pub enum Network {
+    /// The executor's.
+    Host,
+    /// One that somebody has made, by descriptor.
+    Join(Arc<OwnedFd>),
+}
+
+/// What the member sees as `/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rootfs {
+    /// The host's, as Mesos does it for tasks without an image.
+    Host,
+    Directory {
+        path: PathBuf,
+        read_only: bool,
+    },
+    /// Mounted for the member alone and gone with it.
+    Overlay {
+        /// The topmost layer first.
+        lower: Vec<PathBuf>,
+        upper: PathBuf,
+        work: PathBuf,
+    },
+}
+
+impl Rootfs {
+    pub fn is_host(&self) -> bool {
+        matches!(self, Rootfs::Host)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Mount {
+    pub source: MountSource,
+    pub target: Target,
+    pub read_only: bool,
+    /// The definition's name for it, in sentences.
+    pub field: String,
+}
+
+#[derive(Debug, Clone)]
+pub enum MountSource {
+    /// Below the member's own sandbox; made if it is missing (V-01, V-04).
+    OwnSandbox(PathBuf),
+    /// Below the executor's sandbox; made if it is missing (V-02, V-04).
+    ExecutorSandbox(PathBuf),
+    /// A file or directory of the host that exists (V-07).
+    Host(PathBuf),
+    /// Somebody has opened it: a detached mount (`open_tree`, `fsmount`) made for this member.
+    Detached(Arc<OwnedFd>),
+    Tmpfs {
+        size: Option<u64>,
+        mode: u32,
+    },
+    /// A file with these bytes that exists nowhere else (V-12).
+    Secret(Arc<[u8]>),
+}
+
+/// Where a mount appears. Both are relative and without `.` and `..`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Below the member's root.
+    Root(PathBuf),
+    /// Below the sandbox, wherever the member sees that.
+    Sandbox(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminal {
+    /// Rows and columns.
+    pub size: Option<(u16, u16)>,
+}
+
+/// Where one of the member's output streams goes.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Appended to this file of the sandbox.
+    File(PathBuf),
+    Descriptor(Arc<OwnedFd>),
+    Null,
+}
+
+/// Where a member with an image finds its sandbox (E-04).
+pub const SANDBOX_IN_IMAGE: &str = "/mnt/mesos/sandbox";

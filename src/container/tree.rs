@@ -1,0 +1,185 @@
+//! Paths below a directory that we hold, walked so that nothing leads out of it, whoever renames what meanwhile.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Component, Path},
+};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::mount::OpenTreeFlags;
+
+use crate::sys;
+
+/// Whom something new belongs to, and with which mode.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ownership {
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+}
+
+/// A descriptor that only names a place. Links are followed: for places the operator or the agent named.
+pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+fn open_below(base: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat2(
+        base,
+        path,
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )?)
+}
+
+/// Opens a directory below `base`, making what is missing of it. No component may be a link.
+pub(super) fn make_directory(base: BorrowedFd<'_>, path: &Path, new: Ownership) -> io::Result<OwnedFd> {
+    let mut at: Option<OwnedFd> = None;
+    for component in path.components() {
+        let name = match component {
+            Component::Normal(name) => Path::new(name),
+            Component::CurDir => continue,
+            _ => return Err(io::Error::from_raw_os_error(libc::EXDEV)),
+        };
+        let parent = at.as_ref().map_or(base, AsFd::as_fd);
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let found = match open_below(parent, name, flags) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+                    Ok(()) => {
+                        let made = open_below(parent, name, flags)?;
+                        own(made.as_fd(), new)?;
+                        Ok(made)
+                    }
+                    // Somebody else was quicker.
+                    Err(rustix::io::Errno::EXIST) => open_below(parent, name, flags),
+                    Err(errno) => Err(errno.into()),
+                }
+            }
+            other => other,
+        };
+        at = Some(found?);
+    }
+    match at {
+        Some(fd) => Ok(fd),
+        None => Ok(base.try_clone_to_owned()?),
+    }
+}
+
+/// Gives a place its owner and mode.
+pub(super) fn own(place: BorrowedFd<'_>, ownership: Ownership) -> io::Result<()> {
+    let (uid, gid) = (
+        rustix::fs::Uid::from_raw(ownership.uid),
+        rustix::fs::Gid::from_raw(ownership.gid),
+    );
+    rustix::fs::chownat(place, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+    // Descriptors that only name a place cannot be given to fchmod; opening it for real can.
+    let real = rustix::fs::openat(
+        place,
+        ".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    Ok(rustix::fs::fchmod(real, Mode::from_raw_mode(ownership.mode))?)
+}
+
+/// Opens a file below `base` for appending, making it if it is missing. Only a regular file will do: a FIFO would
+/// wait for its other end, and a link would lead elsewhere.
+pub(super) fn append(base: BorrowedFd<'_>, path: &Path, uid: u32, gid: u32) -> io::Result<OwnedFd> {
+    let file = rustix::fs::openat2(
+        base,
+        path,
+        OFlags::WRONLY
+            | OFlags::APPEND
+            | OFlags::CREATE
+            | OFlags::NONBLOCK
+            | OFlags::NOCTTY
+            | OFlags::CLOEXEC,
+        Mode::from_raw_mode(0o644),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )?;
+    let stat = rustix::fs::fstat(&file)?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK))?;
+    rustix::fs::fchown(
+        &file,
+        Some(rustix::fs::Uid::from_raw(uid)),
+        Some(rustix::fs::Gid::from_raw(gid)),
+    )?;
+    Ok(file)
+}
+
+pub(super) fn is_directory(place: BorrowedFd<'_>) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(place)?;
+    Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
+}
+
+/// A copy of the mounts at a place, belonging to nothing yet: they vanish with the descriptor. What is mounted on
+/// the host later shows up in it (V-10), never the other way round.
+pub(super) fn detached(place: BorrowedFd<'_>, read_only: bool) -> io::Result<OwnedFd> {
+    let mounts = rustix::mount::open_tree(
+        place,
+        "",
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE,
+    )?;
+    let set = if read_only { sys::mount::READ_ONLY } else { 0 };
+    sys::mount::set_attributes(mounts.as_fd(), set, libc::MS_SLAVE, true)?;
+    Ok(mounts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn mine() -> Ownership {
+        Ownership {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            mode: 0o755,
+        }
+    }
+
+    #[test]
+    fn s2_links_in_the_way_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = open(dir.path()).unwrap();
+        symlink("/tmp", dir.path().join("out")).unwrap();
+        assert!(make_directory(base.as_fd(), Path::new("out/x"), mine()).is_err());
+        assert!(make_directory(base.as_fd(), Path::new("../x"), mine()).is_err());
+        assert!(make_directory(base.as_fd(), Path::new("/x"), mine()).is_err());
+        make_directory(base.as_fd(), Path::new("a/./b"), mine()).unwrap();
+        assert!(dir.path().join("a/b").is_dir());
+        symlink("/etc/hostname", dir.path().join("log")).unwrap();
+        assert!(append(base.as_fd(), Path::new("log"), mine().uid, mine().gid).is_err());
+    }
+
+    #[test]
+    fn s3_a_fifo_for_a_log_file_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = open(dir.path()).unwrap();
+        let fifo = dir.path().join("stdout");
+        rustix::fs::mknodat(
+            CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert!(append(base.as_fd(), Path::new("stdout"), mine().uid, mine().gid).is_err());
+    }
+}

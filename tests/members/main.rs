@@ -1,0 +1,7 @@
+//! Members as whole processes: from a task to something that runs, is looked at from inside, and is gone.
+
+// A test that cannot go on may end at once.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod hosted;
+mod support;

@@ -1,0 +1,127 @@
+//! An executor's sandbox for one test, and tasks to run in it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use podling::{
+    container::{
+        Gated, LaunchError, Running, Runtime, Setup,
+        plan::{self, Context, Defaults, Plan},
+    },
+    group::{Exit, ExitStatus},
+    mesos::v1,
+};
+
+pub struct World {
+    directory: tempfile::TempDir,
+    pub runtime: Runtime,
+    next: AtomicU32,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("podling-members-")
+            .tempdir()
+            .unwrap();
+        // tempfile makes it 0700; members of other users must get to their sandboxes, as on an agent.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), open).unwrap();
+        let setup = Setup {
+            name: format!("test-{}", std::process::id()),
+            sandbox: directory.path().to_owned(),
+        };
+        Self {
+            runtime: Runtime::open(setup).unwrap(),
+            directory,
+            next: AtomicU32::new(0),
+        }
+    }
+
+    pub fn sandbox(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A context with a sandbox of its own.
+    pub fn context(&self) -> Context {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Context {
+            sandbox: self.sandbox().join(format!("containers/m{number}")),
+            group: "group".into(),
+            ..Context::default()
+        }
+    }
+
+    pub fn plan(&self, task: &v1::TaskInfo) -> Plan {
+        plan::member(task, None, &self.context(), &Defaults::default()).unwrap()
+    }
+
+    pub async fn start(&self, plan: Plan) -> Result<Running, LaunchError> {
+        let gated: Gated = self.runtime.prepare(plan).await?;
+        gated.release().await
+    }
+
+    /// Runs a plan to its end; gives its exit and what it said.
+    pub async fn run(&self, plan: Plan) -> Outcome {
+        let sandbox = plan.sandbox.clone();
+        let exit = self.start(plan).await.unwrap().wait().await;
+        Outcome::read(exit, &sandbox)
+    }
+
+    /// Runs a shell line.
+    pub async fn shell(&self, line: &str) -> Outcome {
+        self.run(self.plan(&shell(line))).await
+    }
+}
+
+#[derive(Debug)]
+pub struct Outcome {
+    pub exit: Exit,
+    pub stdout: String,
+    pub stderr: String,
+    pub sandbox: PathBuf,
+}
+
+impl Outcome {
+    fn read(exit: Exit, sandbox: &Path) -> Self {
+        let read = |name| std::fs::read_to_string(sandbox.join(name)).unwrap();
+        Self {
+            exit,
+            stdout: read("stdout"),
+            stderr: read("stderr"),
+            sandbox: sandbox.to_owned(),
+        }
+    }
+
+    /// What it said, provided that it ended well.
+    pub fn said(&self) -> &str {
+        assert_eq!(self.exit.status, ExitStatus::Code(0), "{self:?}");
+        self.stdout.trim_end()
+    }
+}
+
+pub fn shell(line: &str) -> v1::TaskInfo {
+    v1::TaskInfo {
+        name: "web".into(),
+        command: Some(v1::CommandInfo {
+            value: Some(line.into()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+pub fn exec(argv: &[&str]) -> v1::TaskInfo {
+    v1::TaskInfo {
+        name: "web".into(),
+        command: Some(v1::CommandInfo {
+            shell: Some(false),
+            value: Some(argv[0].into()),
+            arguments: argv.iter().map(|&argument| argument.into()).collect(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
