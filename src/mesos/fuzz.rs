@@ -13,6 +13,7 @@ use super::{
 };
 
 include!(concat!(env!("OUT_DIR"), "/mesos.each.rs"));
+#[cfg(test)]
 pub(crate) use each_message;
 
 /// The longest record in these tests.
