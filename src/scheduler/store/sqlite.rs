@@ -1,0 +1,343 @@
+//! The embedded store: one SQLite file.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{HISTORY, Store, StoreError};
+use crate::{
+    pod::{Pod, PodId, Version},
+    scheduler::core::{Change, Instance, Saved, StoredPod},
+};
+
+/// Grows with every change to the tables or to what their records mean.
+const FORMAT: i64 = 1;
+
+const TABLES: &str = "
+    CREATE TABLE setting  (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE pod      (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE instance (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE version  (pod TEXT NOT NULL, millis INTEGER NOT NULL, record TEXT NOT NULL,
+                           PRIMARY KEY (pod, millis)) WITHOUT ROWID;
+";
+
+#[derive(Debug)]
+pub struct Sqlite {
+    connection: Connection,
+    place: String,
+}
+
+impl Sqlite {
+    /// Opens the file, or makes it. A second scheduler on the same file is kept out by its lock.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let place = path.display().to_string();
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            std::fs::create_dir_all(parent).map_err(|source| StoreError::Directory {
+                place: place.clone(),
+                source,
+            })?;
+        }
+        let connection = Connection::open(path).map_err(|source| StoreError::Database {
+            doing: "open",
+            place: place.clone(),
+            source,
+        })?;
+        let mut store = Sqlite { connection, place };
+        // Whoever holds the lock holds it for good: waiting would not help.
+        store
+            .connection
+            .busy_timeout(std::time::Duration::ZERO)
+            .map_err(store.doing("open"))?;
+        store.prepare()?;
+        Ok(store)
+    }
+
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        let doing = self.doing("prepare");
+        // EXCLUSIVE keeps the lock for as long as we live: two schedulers would undo each other's work.
+        let pragmas =
+            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+        self.connection.execute_batch(pragmas).map_err(&doing)?;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Exclusive)
+            .map_err(&doing)?;
+        let found: i64 = transaction
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(&doing)?;
+        match found {
+            FORMAT => {}
+            0 => {
+                transaction.execute_batch(TABLES).map_err(&doing)?;
+                transaction
+                    .pragma_update(None, "user_version", FORMAT)
+                    .map_err(&doing)?;
+            }
+            found => {
+                return Err(StoreError::TooNew {
+                    place: self.place.clone(),
+                    found,
+                    known: FORMAT,
+                });
+            }
+        }
+        transaction.commit().map_err(&doing)
+    }
+
+    fn doing(&self, doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + 'static {
+        let place = self.place.clone();
+        move |source| StoreError::Database {
+            doing,
+            place: place.clone(),
+            source,
+        }
+    }
+
+    fn records<T: DeserializeOwned>(&self, table: &str) -> Result<Vec<T>, StoreError> {
+        let doing = self.doing("read");
+        let mut statement = self
+            .connection
+            .prepare(&format!("SELECT id, record FROM {table} ORDER BY id"))
+            .map_err(&doing)?;
+        let rows = statement
+            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+            .map_err(&doing)?;
+        rows.map(|row| {
+            let (id, record) = row.map_err(&doing)?;
+            self.parse(&format!("{table} {id}"), &record)
+        })
+        .collect()
+    }
+
+    fn parse<T: DeserializeOwned>(&self, key: &str, record: &str) -> Result<T, StoreError> {
+        serde_json::from_str(record).map_err(|source| StoreError::Record {
+            place: self.place.clone(),
+            key: key.to_owned(),
+            source,
+        })
+    }
+}
+
+/// Our own types always serialise; a failure would be theirs to name.
+fn record<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn apply(transaction: &rusqlite::Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+    let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| -> rusqlite::Result<()> {
+        transaction.prepare_cached(sql)?.execute(params).map(drop)
+    };
+    match change {
+        Change::Framework(id) => run("INSERT OR REPLACE INTO setting VALUES ('framework', ?1)", &[id]),
+        Change::Pod(stored) => run(
+            "INSERT OR REPLACE INTO pod VALUES (?1, ?2)",
+            &[&stored.pod.id.as_str(), &record(stored)?],
+        ),
+        Change::ForgetPod(id) => run("DELETE FROM pod WHERE id = ?1", &[&id.as_str()]),
+        Change::Instance(instance) => run(
+            "INSERT OR REPLACE INTO instance VALUES (?1, ?2)",
+            &[&instance.id.to_string(), &record(instance)?],
+        ),
+        Change::ForgetInstance(id) => run("DELETE FROM instance WHERE id = ?1", &[&id.to_string()]),
+        Change::Version(pod) => {
+            let Some(version) = pod.version else { return Ok(()) };
+            let id = pod.id.as_str();
+            run(
+                "INSERT OR REPLACE INTO version VALUES (?1, ?2, ?3)",
+                &[&id, &version.millis(), &record(pod)?],
+            )?;
+            run(
+                "DELETE FROM version WHERE pod = ?1 AND millis <=
+                 (SELECT millis FROM version WHERE pod = ?1 ORDER BY millis DESC LIMIT 1 OFFSET ?2)",
+                &[&id, &(HISTORY as i64)],
+            )
+        }
+    }
+}
+
+impl Store for Sqlite {
+    fn load(&mut self) -> Result<Saved, StoreError> {
+        let framework = self
+            .connection
+            .query_row("SELECT value FROM setting WHERE name = 'framework'", [], |row| {
+                row.get(0)
+            })
+            .optional()
+            .map_err(self.doing("read"))?;
+        let pods: Vec<StoredPod> = self.records("pod")?;
+        let instances: Vec<Instance> = self.records("instance")?;
+        Ok(Saved {
+            framework,
+            pods,
+            instances,
+        })
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let doing = self.doing("write to");
+        let transaction = self.connection.transaction().map_err(&doing)?;
+        for change in changes {
+            apply(&transaction, change).map_err(&doing)?;
+        }
+        transaction.commit().map_err(&doing)
+    }
+
+    fn versions(&mut self, id: &PodId) -> Result<Vec<Version>, StoreError> {
+        let doing = self.doing("read");
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT millis FROM version WHERE pod = ?1 ORDER BY millis")
+            .map_err(&doing)?;
+        let rows = statement
+            .query_map([id.as_str()], |row| row.get(0))
+            .map_err(&doing)?;
+        let millis: Vec<i64> = rows.collect::<rusqlite::Result<_>>().map_err(&doing)?;
+        Ok(millis.into_iter().filter_map(Version::from_millis).collect())
+    }
+
+    fn version(&mut self, id: &PodId, version: Version) -> Result<Option<Pod>, StoreError> {
+        let text: Option<String> = self
+            .connection
+            .query_row(
+                "SELECT record FROM version WHERE pod = ?1 AND millis = ?2",
+                params![id.as_str(), version.millis()],
+                |row| row.get(0),
+            )
+            .optional()
+            .map_err(self.doing("read"))?;
+        text.map(|text| self.parse(&format!("version {id} {version}"), &text))
+            .transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::pod::{self, InstanceId, Profile};
+
+    fn pod(millis: i64) -> Arc<Pod> {
+        let definition = json!({"id": "/a/b", "labels": {"at": millis.to_string()}, "containers":
+            [{"name": "c", "resources": {}, "exec": {"command": {"shell": "x"}}}]});
+        let mut pod = pod::read(&definition, &Profile::default()).unwrap().pod;
+        pod.version = Version::from_millis(millis);
+        Arc::new(pod)
+    }
+
+    fn stored(millis: i64) -> StoredPod {
+        let version = Version::from_millis(millis).unwrap();
+        StoredPod {
+            pod: pod(millis),
+            version,
+            config: version,
+            removing: false,
+            deployment: None,
+        }
+    }
+
+    fn instance() -> Instance {
+        let version = Version::from_millis(1).unwrap();
+        let id = InstanceId::new(&pod(1).id, uuid::Uuid::from_u128(7));
+        Instance::new(id, pod(1).id.clone(), version, version, version)
+    }
+
+    fn open(directory: &tempfile::TempDir) -> Sqlite {
+        Sqlite::open(&directory.path().join("deep/state.db")).unwrap()
+    }
+
+    #[test]
+    fn what_was_stored_is_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let changes = [
+            Change::Framework("F".to_owned()),
+            Change::Pod(stored(1)),
+            Change::Pod(stored(2)),
+            Change::Instance(instance()),
+        ];
+        open(&directory).apply(&changes).unwrap();
+        let saved = open(&directory).load().unwrap();
+        assert_eq!(saved.framework.as_deref(), Some("F"));
+        assert_eq!(saved.pods, [stored(2)]);
+        assert_eq!(saved.instances, [instance()]);
+        let forget = [
+            Change::ForgetPod(pod(1).id.clone()),
+            Change::ForgetInstance(instance().id),
+        ];
+        open(&directory).apply(&forget).unwrap();
+        let saved = open(&directory).load().unwrap();
+        assert!(saved.pods.is_empty() && saved.instances.is_empty());
+    }
+
+    #[test]
+    fn the_history_is_bounded_and_outlives_the_pod() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open(&directory);
+        for millis in 0..60 {
+            store.apply(&[Change::Version(pod(millis))]).unwrap();
+        }
+        store.apply(&[Change::ForgetPod(pod(0).id.clone())]).unwrap();
+        let id = pod(0).id.clone();
+        let versions: Vec<i64> = store
+            .versions(&id)
+            .unwrap()
+            .into_iter()
+            .map(Version::millis)
+            .collect();
+        assert_eq!(versions, (10..60).collect::<Vec<_>>());
+        assert_eq!(
+            store
+                .version(&id, Version::from_millis(59).unwrap())
+                .unwrap()
+                .as_ref(),
+            Some(&*pod(59))
+        );
+        assert_eq!(
+            store.version(&id, Version::from_millis(9).unwrap()).unwrap(),
+            None
+        );
+    }
+
+    #[test]
+    fn a_second_scheduler_is_kept_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = open(&directory);
+        let second = Sqlite::open(&directory.path().join("deep/state.db")).unwrap_err();
+        assert!(second.to_string().contains("locked"), "{second}");
+    }
+
+    #[test]
+    fn r5_what_is_no_store_of_ours_is_refused_with_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let garbage = directory.path().join("garbage");
+        std::fs::write(&garbage, vec![b'x'; 10_000]).unwrap();
+        assert!(
+            Sqlite::open(&garbage)
+                .unwrap_err()
+                .to_string()
+                .contains("garbage")
+        );
+
+        let newer = directory.path().join("newer");
+        drop(Sqlite::open(&newer).unwrap());
+        Connection::open(&newer)
+            .unwrap()
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        assert!(matches!(
+            Sqlite::open(&newer).unwrap_err(),
+            StoreError::TooNew { found: 99, .. }
+        ));
+
+        let broken = directory.path().join("broken");
+        let mut store = Sqlite::open(&broken).unwrap();
+        store
+            .connection
+            .execute("INSERT INTO pod VALUES ('/x', '{\"pod\": 7}')", [])
+            .unwrap();
+        assert!(store.load().unwrap_err().to_string().contains("pod /x"));
+    }
+}
