@@ -15,6 +15,8 @@ pub struct Version(jiff::Timestamp);
 pub struct BadVersion(String);
 
 impl Version {
+    pub const EPOCH: Version = Version(jiff::Timestamp::UNIX_EPOCH);
+
     /// `None` outside the years a timestamp can name.
     pub fn from_millis(millis: i64) -> Option<Self> {
         jiff::Timestamp::from_millisecond(millis).ok().map(Version)

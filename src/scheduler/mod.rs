@@ -1,4 +1,6 @@
 //! The thin scheduler: a REST face, a pure core, a store, a session with the master.
 
+pub mod api;
 pub mod core;
+pub mod service;
 pub mod store;

@@ -1,0 +1,161 @@
+//! The shapes of answers (API reference, sections 1.2 and 1.4).
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::path::BadTarget;
+use crate::{
+    pod::{Kind, PodId, Violations},
+    scheduler::{core::Refusal, service::Unavailable},
+};
+
+const DEPLOYMENT: HeaderName = HeaderName::from_static("marathon-deployment-id");
+
+/// What every answer carries.
+pub(super) async fn headers(leader: String, mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
+        (header::PRAGMA, "no-cache"),
+        (header::EXPIRES, "0"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(leader) = HeaderValue::try_from(format!("http://{leader}")) {
+        headers.insert(HeaderName::from_static("x-marathon-leader"), leader);
+    }
+    response
+}
+
+/// An answer to something that started a deployment.
+pub(super) fn deployed(status: StatusCode, deployment: Uuid, answer: impl IntoResponse) -> Response {
+    let mut response = (status, answer).into_response();
+    if let Ok(id) = HeaderValue::try_from(deployment.to_string()) {
+        response.headers_mut().insert(DEPLOYMENT, id);
+    }
+    response
+}
+
+/// What went wrong, as clients expect to hear it: always an object with a `message`.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    body: Value,
+}
+
+impl Failure {
+    fn new(status: StatusCode, body: Value) -> Self {
+        Failure { status, body }
+    }
+
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Failure::new(StatusCode::NOT_FOUND, json!({"message": message.into()}))
+    }
+
+    pub fn no_pod(id: &PodId) -> Self {
+        Failure::not_found(format!("Pod '{id}' does not exist"))
+    }
+
+    pub fn method() -> Self {
+        let body = json!({"message": "this method is not known here"});
+        Failure::new(StatusCode::METHOD_NOT_ALLOWED, body)
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Failure::new(StatusCode::BAD_REQUEST, json!({"message": message.into()}))
+    }
+
+    pub fn unprocessable(message: impl Into<String>) -> Self {
+        Failure::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            json!({"message": message.into()}),
+        )
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+impl From<Violations> for Failure {
+    fn from(violations: Violations) -> Self {
+        let message = if violations.concern_the_shape() {
+            "Invalid JSON"
+        } else {
+            "Object is not valid"
+        };
+        let details: Vec<Value> = violations
+            .0
+            .iter()
+            .map(|violation| {
+                let errors = match violation.kind {
+                    // Marathon's clients know the key; people read the sentence.
+                    Kind::Shape { key } => json!([key, violation.message]),
+                    Kind::Rule => json!([violation.message]),
+                };
+                json!({"path": violation.place.slashed(), "errors": errors})
+            })
+            .collect();
+        Failure::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            json!({"message": message, "details": details}),
+        )
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::Exists(_) => Failure::new(StatusCode::CONFLICT, json!({"message": message})),
+            Refusal::Unknown(_) => Failure::not_found(message),
+            Refusal::Locked { deployment } => Failure::new(
+                StatusCode::CONFLICT,
+                json!({"message": message, "deployments": [{"id": deployment.to_string()}]}),
+            ),
+        }
+    }
+}
+
+impl From<BadTarget> for Failure {
+    fn from(error: BadTarget) -> Self {
+        match error {
+            BadTarget::Unknown(_) => Failure::not_found(error.to_string()),
+            BadTarget::Pod(_) | BadTarget::Instance(_) => Failure::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                json!({"message": "Object is not valid", "details": [{"path": "/", "errors": [error.to_string()]}]}),
+            ),
+        }
+    }
+}
+
+impl From<Unavailable> for Failure {
+    fn from(error: Unavailable) -> Self {
+        Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({"message": error.to_string()}),
+        )
+    }
+}
+
+/// Reads a body whatever its content type says; many clients say none.
+pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
+    if body.is_empty() {
+        return Err(Failure::bad_request("Please specify data in JSON format"));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let body = json!({"message": "Invalid JSON", "details": error.to_string()});
+        Failure::new(StatusCode::BAD_REQUEST, body)
+    })
+}

@@ -1,0 +1,45 @@
+//! What this server is.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use super::{Context, answer::Failure};
+
+pub(super) async fn ping() -> &'static str {
+    "pong"
+}
+
+pub(super) async fn leader(State(context): State<Context>) -> Response {
+    Json(json!({"leader": context.address})).into_response()
+}
+
+/// Exactly Marathon's keys: its Python client raises on others.
+pub(super) async fn info(State(context): State<Context>) -> Result<Response, Failure> {
+    let framework = context
+        .scheduler
+        .ask(|core, _| core.framework().map(|id| id.value.clone()))
+        .await?;
+    Ok(Json(json!({
+        "name": "podling",
+        // Tools compare it with the Marathon they know; pods exist since 1.4.
+        "version": "1.11.0",
+        "buildref": concat!("podling ", env!("CARGO_PKG_VERSION")),
+        "elected": true,
+        "leader": context.address,
+        "frameworkId": framework,
+        "marathon_config": {
+            "master": context.master,
+            "checkpoint": true,
+            "framework_name": "podling",
+            "mesos_role": context.profile.role,
+            "default_network_name": context.profile.default_network,
+        },
+        "zookeeper_config": {},
+        "http_config": {},
+    }))
+    .into_response())
+}

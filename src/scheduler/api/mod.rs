@@ -1,0 +1,62 @@
+//! Marathon's pods API over HTTP.
+//!
+//! * `path`: which pod, and what of it, a sloppy URL means
+//! * `answer`: the headers every answer carries and the shapes errors have
+//! * `pods`, `queue`, `info`: the endpoints
+
+mod answer;
+mod info;
+mod path;
+mod pods;
+mod queue;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
+    routing::{any, get},
+};
+
+use self::answer::{Failure, headers};
+use super::service::Handle;
+use crate::pod::Profile;
+
+/// The largest body taken; Marathon's clients send definitions of some kilobytes.
+const LARGEST_BODY: usize = 4 << 20;
+
+/// What the endpoints need.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub scheduler: Handle,
+    pub profile: Arc<Profile>,
+    /// How others reach us, `host:port`.
+    pub address: String,
+    /// Where the master is, as the operator named it.
+    pub master: String,
+}
+
+/// The whole API.
+pub fn router(context: Context) -> Router {
+    let leader = context.address.clone();
+    Router::new()
+        .route("/ping", get(info::ping))
+        .route("/v2/info", get(info::info))
+        .route("/v2/leader", get(info::leader))
+        .route("/v2/pods", any(pods::collection))
+        .route("/v2/pods/", any(pods::collection))
+        .route("/v2/pods/{*rest}", any(pods::one))
+        .route("/v2/queue", get(queue::queue))
+        .route("/v2/deployments", get(queue::deployments))
+        .fallback(async || Failure::not_found("there is nothing at this path"))
+        .method_not_allowed_fallback(async || Failure::method())
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::map_response(move |response| {
+            headers(leader.clone(), response)
+        }))
+        .with_state(context)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! `/v2/pods` and all below it.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, Query, State},
+    http::{HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Context,
+    answer::{Failure, deployed, read},
+    path::{self, Target},
+};
+use crate::{
+    pod::{self, InstanceId, Pod, PodId, Version},
+    scheduler::core::{Accepted, Command, Instance},
+};
+
+/// Parameters we know; others are ignored. Clients write `true`, `True` or just the name.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Parameters {
+    force: Option<String>,
+    wipe: Option<String>,
+}
+
+fn is_set(parameter: &Option<String>) -> bool {
+    parameter
+        .as_ref()
+        .is_some_and(|value| value.is_empty() || value.eq_ignore_ascii_case("true"))
+}
+
+pub(super) async fn collection(
+    State(context): State<Context>,
+    method: Method,
+    body: Bytes,
+) -> Result<Response, Failure> {
+    match method {
+        Method::HEAD => Ok(StatusCode::OK.into_response()),
+        Method::GET => {
+            let pods = context
+                .scheduler
+                .ask(|core, _| core.definitions().cloned().collect::<Vec<_>>())
+                .await?;
+            Ok(Json(pods).into_response())
+        }
+        Method::POST => create(&context, &body).await,
+        _ => Err(Failure::method()),
+    }
+}
+
+pub(super) async fn one(
+    State(context): State<Context>,
+    method: Method,
+    Path(rest): Path<String>,
+    Query(parameters): Query<Parameters>,
+    body: Bytes,
+) -> Result<Response, Failure> {
+    let target = path::parse(&rest)?;
+    match (method, target) {
+        (Method::GET, Target::AllStatuses) => {
+            let statuses = context
+                .scheduler
+                .ask(|core, stamp| core.statuses(stamp.wall))
+                .await?;
+            Ok(Json(statuses).into_response())
+        }
+        (Method::GET, Target::Pod(id)) => {
+            let asked = id.clone();
+            let pod = context
+                .scheduler
+                .ask(move |core, _| core.definition(&asked).cloned())
+                .await?;
+            Ok(Json(pod.ok_or_else(|| Failure::no_pod(&id))?).into_response())
+        }
+        (Method::GET, Target::Status(id)) => {
+            let asked = id.clone();
+            let status = context
+                .scheduler
+                .ask(move |core, stamp| core.status(&asked, stamp.wall))
+                .await?;
+            Ok(Json(status.ok_or_else(|| Failure::no_pod(&id))?).into_response())
+        }
+        (Method::GET, Target::Versions(id)) => versions(&context, id).await,
+        (Method::GET, Target::Version(id, text)) => version(&context, id, &text).await,
+        (Method::PUT, Target::Pod(id)) => update(&context, id, is_set(&parameters.force), &body).await,
+        (Method::DELETE, Target::Pod(id)) => {
+            let command = Command::Remove {
+                id,
+                force: is_set(&parameters.force),
+            };
+            let accepted = context.scheduler.command(command).await??;
+            let mut response = deployed(StatusCode::ACCEPTED, accepted.deployment, ());
+            // The bare id, relative to the request, as Marathon has it.
+            locate(&mut response, &accepted.deployment.to_string());
+            Ok(response)
+        }
+        (Method::DELETE, Target::Instance(id, instance)) => {
+            let killed = kill(&context, id, vec![instance.clone()], is_set(&parameters.wipe)).await?;
+            let killed = killed.instances.first().map(view);
+            let missing = || Failure::not_found(format!("Task '{instance}' does not exist"));
+            Ok(Json(killed.ok_or_else(missing)?).into_response())
+        }
+        (Method::DELETE, Target::Instances(id)) => {
+            let ids: Vec<String> = read(&body)?;
+            let parsed = ids
+                .iter()
+                .map(|id| id.parse())
+                .collect::<Result<Vec<InstanceId>, _>>();
+            let ids = parsed.map_err(path::BadTarget::from)?;
+            let killed = kill(&context, id, ids, is_set(&parameters.wipe)).await?;
+            Ok(Json(killed.instances.iter().map(view).collect::<Vec<_>>()).into_response())
+        }
+        (Method::HEAD, Target::Pod(_) | Target::Status(_) | Target::AllStatuses) => {
+            Ok(StatusCode::OK.into_response())
+        }
+        _ => Err(Failure::method()),
+    }
+}
+
+fn locate(response: &mut Response, place: &str) {
+    if let Ok(value) = HeaderValue::try_from(place) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+}
+
+fn definition(context: &Context, body: &Bytes) -> Result<Pod, Failure> {
+    let value: Value = read(body)?;
+    Ok(pod::read(&value, &context.profile)?.pod)
+}
+
+async fn create(context: &Context, body: &Bytes) -> Result<Response, Failure> {
+    let pod = definition(context, body)?;
+    let place = format!("http://{}{}", context.address, pod.id);
+    let Accepted { deployment, pod, .. } = context.scheduler.command(Command::Create(pod)).await??;
+    let mut response = deployed(StatusCode::CREATED, deployment, Json(pod));
+    locate(&mut response, &place);
+    Ok(response)
+}
+
+async fn update(context: &Context, id: PodId, force: bool, body: &Bytes) -> Result<Response, Failure> {
+    let pod = definition(context, body)?;
+    if pod.id != id {
+        let message = format!("'{id}' does not match definition's id ('{}')", pod.id);
+        return Err(Failure::bad_request(message));
+    }
+    let Accepted { deployment, pod, .. } = context
+        .scheduler
+        .command(Command::Update { pod, force })
+        .await??;
+    Ok(deployed(StatusCode::OK, deployment, Json(pod)))
+}
+
+async fn versions(context: &Context, id: PodId) -> Result<Response, Failure> {
+    let asked = id.clone();
+    if !context
+        .scheduler
+        .ask(move |core, _| core.definition(&asked).is_some())
+        .await?
+    {
+        return Err(Failure::no_pod(&id));
+    }
+    Ok(Json(context.scheduler.versions(id).await?).into_response())
+}
+
+async fn version(context: &Context, id: PodId, text: &str) -> Result<Response, Failure> {
+    let version: Version = text.parse().map_err(|_| {
+        let shown: String = text.chars().take(64).collect();
+        Failure::unprocessable(format!(
+            "Invalid timestamp provided '{shown}'. Expecting ISO-8601 datetime string."
+        ))
+    })?;
+    let pod = context.scheduler.version(id.clone(), version).await?;
+    let missing = || Failure::not_found(format!("Version '{version}' of pod '{id}' does not exist"));
+    Ok(Json(pod.ok_or_else(missing)?).into_response())
+}
+
+async fn kill(
+    context: &Context,
+    pod: PodId,
+    instances: Vec<InstanceId>,
+    wipe: bool,
+) -> Result<Accepted, Failure> {
+    let unknown = Failure::not_found(format!("Path '{pod}' does not exist"));
+    let command = Command::Kill { pod, instances, wipe };
+    context.scheduler.command(command).await?.map_err(|_| unknown)
+}
+
+/// An instance in the API's words, as it was when the call came.
+fn view(instance: &Instance) -> Value {
+    json!({
+        "instanceId": instance.id.to_string(),
+        "state": {
+            "condition": instance.condition,
+            "since": instance.since,
+            "activeSince": instance.active_since,
+            "goal": instance.goal,
+        },
+        "agentInfo": instance.placed.as_ref().map(|placed| json!({
+            "host": placed.host, "agentId": placed.agent, "attributes": [],
+        })),
+        "runSpecVersion": instance.version,
+    })
+}

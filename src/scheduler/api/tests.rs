@@ -1,0 +1,319 @@
+//! The API as clients see it, on a real service and store; the master never says a word.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, Method, Request, StatusCode},
+};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::{Context, router};
+use crate::{
+    pod::{Profile, task_group},
+    scheduler::{
+        core::{Effect, Event, Settings},
+        service::{Master, Service},
+        store::Sqlite,
+    },
+};
+
+/// A cluster without a leading master.
+struct NoMaster;
+
+impl Master for NoMaster {
+    async fn next(&mut self) -> Event {
+        std::future::pending().await
+    }
+
+    fn send(&mut self, _: Effect) {}
+
+    fn remember(&mut self, _: &str) {}
+}
+
+struct Api {
+    router: axum::Router,
+    _directory: tempfile::TempDir,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Api {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&directory.path().join("state.db")).unwrap();
+        let settings = Settings::new(task_group::Options {
+            delivery: task_group::Delivery::AgentDefault,
+            variable_prefix: String::new(),
+            bridge_name: "b".to_owned(),
+        });
+        let (service, scheduler) = Service::start(settings, Box::new(store), |_| NoMaster).unwrap();
+        tokio::spawn(service.run());
+        let context = Context {
+            scheduler,
+            profile: Arc::new(Profile::default()),
+            address: "here:8080".to_owned(),
+            master: "http://there:5050".to_owned(),
+        };
+        Api {
+            router: router(context),
+            _directory: directory,
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(body.into())
+            .unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, Body::empty()).await
+    }
+
+    async fn post(&self, pod: &Value) -> Answer {
+        self.send(Method::POST, "/v2/pods", pod.to_string()).await
+    }
+}
+
+fn pod(command: &str, instances: u32) -> Value {
+    json!({"id": "/team/web", "scaling": {"kind": "fixed", "instances": instances},
+        "containers": [{"name": "c", "resources": {"cpus": 0.1, "mem": 32}, "exec": {"command": {"shell": command}}}]})
+}
+
+#[tokio::test]
+async fn a_pod_is_created_found_and_removed() {
+    let api = Api::start();
+    assert_eq!(
+        api.send(Method::HEAD, "/v2/pods", Body::empty()).await.status,
+        StatusCode::OK
+    );
+    let created = api.post(&pod("x", 1)).await;
+    assert_eq!(created.status, StatusCode::CREATED);
+    assert!(created.headers.contains_key("Marathon-Deployment-Id"));
+    assert_eq!(created.headers["Location"], "http://here:8080/team/web");
+    assert_eq!(created.headers["X-Marathon-Leader"], "http://here:8080");
+    assert_eq!(created.body["executorResources"]["mem"], 32.0);
+
+    for path in [
+        "/v2/pods/team/web",
+        "/v2/pods//team/web",
+        "/v2/pods/team%2Fweb",
+        "/v2/pods/team/web/",
+    ] {
+        assert_eq!(api.get(path).await.body["id"], "/team/web", "{path}");
+    }
+    assert_eq!(api.get("/v2/pods").await.body.as_array().unwrap().len(), 1);
+    let status = api.get("/v2/pods/team/web::status").await.body;
+    assert_eq!(
+        (&status["status"], &status["instances"][0]["status"]),
+        (&json!("DEGRADED"), &json!("PENDING"))
+    );
+    assert_eq!(
+        api.get("/v2/pods/::status").await.body.as_array().unwrap().len(),
+        1
+    );
+    assert_eq!(api.get("/v2/queue").await.body["queue"][0]["count"], 1);
+    let deployments = api.get("/v2/deployments").await.body;
+    assert_eq!(deployments[0]["affectedPods"], json!(["/team/web"]));
+
+    let removed = api
+        .send(Method::DELETE, "/v2/pods/team/web?force=true", Body::empty())
+        .await;
+    assert_eq!(removed.status, StatusCode::ACCEPTED);
+    assert_eq!(
+        removed.headers["Location"],
+        removed.headers["Marathon-Deployment-Id"]
+    );
+    let gone = api.get("/v2/pods/team/web").await;
+    assert_eq!(
+        (gone.status, gone.body),
+        (
+            StatusCode::NOT_FOUND,
+            json!({"message": "Pod '/team/web' does not exist"})
+        )
+    );
+}
+
+#[tokio::test]
+async fn versions_grow_with_each_change_and_can_be_read_back() {
+    let api = Api::start();
+    let first = api.post(&pod("x", 1)).await.body;
+    for (change, count) in [(pod("x", 2), 2), (pod("y", 2), 3), (pod("y", 2), 3)] {
+        let answer = api
+            .send(Method::PUT, "/v2/pods/team/web?force=true", change.to_string())
+            .await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert!(answer.headers.contains_key("Marathon-Deployment-Id"));
+        let versions = api.get("/v2/pods/team/web::versions").await.body;
+        assert_eq!(versions.as_array().unwrap().len(), count);
+    }
+    let version = first["version"].as_str().unwrap();
+    let path = format!("/v2/pods/team/web::versions/{version}");
+    assert_eq!(api.get(&path).await.body, first);
+    assert_eq!(
+        api.get("/v2/pods/team/web::versions/2001-01-01T00:00:00Z")
+            .await
+            .status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        api.get("/v2/pods/team/web::versions/new").await.status,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+    assert_eq!(
+        api.get("/v2/pods/other::versions").await.status,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn errors_have_the_shapes_clients_parse() {
+    let api = Api::start();
+    let post = async |body: &str| api.send(Method::POST, "/v2/pods", body.to_owned()).await;
+
+    let broken = post("{").await;
+    assert_eq!(
+        (broken.status, &broken.body["message"]),
+        (StatusCode::BAD_REQUEST, &json!("Invalid JSON"))
+    );
+    assert!(broken.body["details"].is_string());
+    let empty = post("").await;
+    assert_eq!(
+        empty.body,
+        json!({"message": "Please specify data in JSON format"})
+    );
+
+    let shape = post(r#"{"id": "/a", "containers": [{"name": "A", "resources": {}}]}"#).await;
+    assert_eq!(
+        (shape.status, &shape.body["message"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("Invalid JSON"))
+    );
+    assert_eq!(shape.body["details"][0]["path"], "/containers(0)/name");
+    assert_eq!(shape.body["details"][0]["errors"][0], "error.pattern");
+
+    let rule = post(r#"{"id": "relative", "containers": []}"#).await;
+    assert_eq!(
+        (rule.status, &rule.body["message"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("Object is not valid"))
+    );
+    assert_eq!(
+        rule.body["details"][0],
+        json!({"path": "/id", "errors": ["Path needs to be absolute"]})
+    );
+
+    api.post(&pod("x", 1)).await;
+    let twice = api.post(&pod("x", 1)).await;
+    assert_eq!(twice.body["message"], "A pod with id [/team/web] already exists.");
+    assert_eq!(twice.status, StatusCode::CONFLICT);
+
+    let locked = api
+        .send(Method::PUT, "/v2/pods/team/web", pod("y", 1).to_string())
+        .await;
+    assert_eq!(locked.status, StatusCode::CONFLICT);
+    assert!(locked.body["deployments"][0]["id"].is_string());
+
+    let mismatch = api
+        .send(Method::PUT, "/v2/pods/other", pod("y", 1).to_string())
+        .await;
+    assert_eq!(mismatch.status, StatusCode::BAD_REQUEST);
+
+    let unknown = api.send(Method::DELETE, "/v2/pods/other", Body::empty()).await;
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        api.get("/v2/nothing").await.body["message"],
+        "there is nothing at this path"
+    );
+    assert_eq!(
+        api.send(Method::PATCH, "/v2/pods/team/web", Body::empty())
+            .await
+            .status,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+    assert_eq!(
+        api.send(Method::POST, "/ping", Body::empty()).await.body["message"],
+        "this method is not known here"
+    );
+}
+
+#[tokio::test]
+async fn instances_are_killed_by_their_ids() {
+    let api = Api::start();
+    api.post(&pod("x", 1)).await;
+    let status = api.get("/v2/pods/team/web::status").await.body;
+    let id = status["instances"][0]["id"].as_str().unwrap().to_owned();
+    let one = api
+        .send(
+            Method::DELETE,
+            &format!("/v2/pods/team/web::instances/{id}"),
+            Body::empty(),
+        )
+        .await;
+    assert_eq!(
+        (one.status, &one.body["instanceId"]),
+        (StatusCode::OK, &json!(id))
+    );
+    let stranger = "team_web.instance-6f1b2c3e-0b1a-11ee-8f7a-0242ac110002";
+    let body = json!([id, stranger]).to_string();
+    let many = api
+        .send(Method::DELETE, "/v2/pods/team/web::instances", body)
+        .await;
+    assert_eq!(many.body.as_array().unwrap().len(), 1);
+    let path = format!("/v2/pods/team/web::instances/{stranger}");
+    let missing = api.send(Method::DELETE, &path, Body::empty()).await;
+    assert_eq!(
+        missing.body,
+        json!({"message": format!("Task '{stranger}' does not exist")})
+    );
+    let malformed = api
+        .send(Method::DELETE, "/v2/pods/team/web::instances/7", Body::empty())
+        .await;
+    assert_eq!(malformed.status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn the_server_says_what_it_is() {
+    let api = Api::start();
+    assert_eq!(api.get("/v2/leader").await.body, json!({"leader": "here:8080"}));
+    let info = api.get("/v2/info").await.body;
+    let mut keys: Vec<&String> = info.as_object().unwrap().keys().collect();
+    keys.sort();
+    assert_eq!(
+        keys,
+        [
+            "buildref",
+            "elected",
+            "frameworkId",
+            "http_config",
+            "leader",
+            "marathon_config",
+            "name",
+            "version",
+            "zookeeper_config"
+        ]
+    );
+    assert_eq!(api.get("/ping").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn bodies_are_bounded() {
+    let api = Api::start();
+    let huge = api.send(Method::POST, "/v2/pods", vec![b' '; 5 << 20]).await;
+    assert_eq!(huge.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
