@@ -7,6 +7,7 @@
 //! A [`plan::Plan`] is a validated value made by a pure function. Preparing it does everything but the last exec;
 //! the member then waits at its gate. Every stage owns what it made and undoes it when dropped.
 
+pub mod cgroup;
 mod error;
 mod filters;
 pub mod plan;

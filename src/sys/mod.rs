@@ -1,10 +1,12 @@
 //! The one door to the kernel: every unsafe block and every raw system call is below here.
 
+pub mod bpf;
 pub mod environ;
 #[path = "init/format.rs"]
 pub mod init_format;
 pub mod mount;
 pub mod pidfd;
+pub mod ready;
 pub mod seccomp;
 pub mod spawn;
 
