@@ -6,6 +6,7 @@ pub mod duration;
 pub mod fuzz;
 pub mod json;
 pub mod recordio;
+pub mod subscription;
 pub mod table;
 pub mod wire;
 

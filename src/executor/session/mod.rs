@@ -20,7 +20,6 @@
 mod answers;
 mod calls;
 mod line;
-mod stream;
 mod tls;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -32,7 +31,6 @@ use tokio::{sync::mpsc, time::Instant};
 use self::{
     calls::{CallLine, CallsError, RequestHead},
     line::{DialError, Dialer},
-    stream::{Reply, Stream, StreamError, SubscribeHead},
 };
 use super::{
     config::Config,
@@ -40,6 +38,7 @@ use super::{
 };
 use crate::mesos::{
     codec::{self, Encoding},
+    subscription::{Reply, Stream, StreamError, SubscribeHead},
     v1::{self, executor as wire},
 };
 
@@ -318,7 +317,7 @@ impl Session {
             }
             Ok(Err(error)) => return Ok(Life::from_stream(error)),
             Ok(Ok(Reply::Stream(stream))) => stream,
-            Ok(Ok(Reply::Refused { status, text })) => {
+            Ok(Ok(Reply::Refused { status, text, .. })) => {
                 return Ok(match status {
                     404 | 503 => Life::NotReady { status, text },
                     _ => Life::Refused { status, text },
@@ -332,7 +331,7 @@ impl Session {
     }
 
     /// A subscription, until it ends.
-    async fn converse(&mut self, mut stream: Stream, mut line: CallLine) -> Result<Life, Stop> {
+    async fn converse(&mut self, mut stream: Stream<wire::Event>, mut line: CallLine) -> Result<Life, Stop> {
         let mut beat =
             tokio::time::interval_at(Instant::now() + self.heartbeat_interval, self.heartbeat_interval);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

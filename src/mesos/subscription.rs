@@ -1,4 +1,7 @@
-//! The connection that carries SUBSCRIBE and, as its endless answer, the events.
+//! The connection that carries SUBSCRIBE and, as its endless answer, the events; the executor API and the scheduler
+//! API have it in common.
+
+use std::marker::PhantomData;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -6,24 +9,27 @@ use hyper::{
     Request, StatusCode,
     body::Incoming,
     client::conn::http1,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, LOCATION},
 };
 use hyper_util::rt::TokioIo;
-use tokio::task::JoinHandle;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinHandle,
+};
 
-use super::line::Line;
-use crate::mesos::{
+use super::{
     codec::{self, DecodeError, Encoding},
     recordio::{self, RecordError},
-    v1::executor as wire,
 };
+
+pub const STREAM_ID: HeaderName = HeaderName::from_static("mesos-stream-id");
 
 /// What we read of the sentence that comes with a refusal.
 const MAX_REFUSAL: usize = 4 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    #[error("the agent ended the event stream")]
+    #[error("the peer ended the event stream")]
     Ended,
     #[error("the event stream broke: {0}")]
     Broken(#[from] hyper::Error),
@@ -33,15 +39,20 @@ pub enum StreamError {
     Record(#[from] RecordError),
     #[error("an event cannot be read: {0}")]
     Event(#[from] DecodeError),
-    #[error("the agent streams `{0}`, which we do not know")]
+    #[error("the peer streams `{0}`, which we do not know")]
     MediaType(String),
 }
 
-/// What the agent said to SUBSCRIBE.
+/// What the agent or the master said to SUBSCRIBE.
 #[derive(Debug)]
-pub enum Reply {
-    Stream(Stream),
-    Refused { status: u16, text: String },
+pub enum Reply<E> {
+    Stream(Stream<E>),
+    Refused {
+        status: u16,
+        text: String,
+        /// Where the leading master is, if this is not it.
+        location: Option<String>,
+    },
 }
 
 /// The SUBSCRIBE request but for its body.
@@ -63,21 +74,25 @@ impl Drop for Driver {
     }
 }
 
+/// Events of type `E`, as they come.
 #[derive(Debug)]
-pub struct Stream {
+pub struct Stream<E> {
+    /// The header every later call to a master has to repeat.
+    pub id: Option<HeaderValue>,
     body: Incoming,
     records: recordio::Decoder,
     encoding: Encoding,
     _driver: Driver,
+    _events: PhantomData<E>,
 }
 
-impl Stream {
+impl<E: codec::Message> Stream<E> {
     pub async fn subscribe(
-        line: Line,
+        line: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         head: &SubscribeHead,
         call: Bytes,
         record_limit: usize,
-    ) -> Result<Reply, StreamError> {
+    ) -> Result<Reply<E>, StreamError> {
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(64 << 10)
             .handshake::<_, Full<Bytes>>(TokioIo::new(line))
@@ -98,9 +113,11 @@ impl Stream {
         if parts.status != StatusCode::OK {
             let text = Limited::new(body, MAX_REFUSAL).collect().await;
             let text = text.map(|collected| collected.to_bytes()).unwrap_or_default();
+            let location = parts.headers.get(LOCATION).and_then(|value| value.to_str().ok());
             return Ok(Reply::Refused {
                 status: parts.status.as_u16(),
                 text: String::from_utf8_lossy(&text).trim().to_owned(),
+                location: location.map(str::to_owned),
             });
         }
         let media_type = parts
@@ -113,15 +130,17 @@ impl Stream {
             .find(|encoding| encoding.media_type() == media_type)
             .ok_or_else(|| StreamError::MediaType(media_type.escape_debug().to_string()))?;
         Ok(Reply::Stream(Stream {
+            id: parts.headers.get(STREAM_ID).cloned(),
             body,
             records: recordio::Decoder::new(record_limit),
             encoding,
             _driver: driver,
+            _events: PhantomData,
         }))
     }
 
     /// The next event. May be dropped and called again at any time.
-    pub async fn next(&mut self) -> Result<wire::Event, StreamError> {
+    pub async fn next(&mut self) -> Result<E, StreamError> {
         loop {
             if let Some(record) = self.records.next_record()? {
                 return Ok(codec::decode(&record, self.encoding)?);
