@@ -1,3 +1,7 @@
 //! `podling-executor`: one per pod instance, started by the Mesos agent.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    podling::executor::main()
+}

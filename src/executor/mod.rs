@@ -1,10 +1,109 @@
 //! The shell round [`group`](crate::group): what a Mesos agent starts for each pod instance.
+//!
+//! ```text
+//!  agent ◀──▶ session ──notices──▶ ┌───────┐ ──event, stamp──▶ group::Machine
+//!                     ◀──calls──── │ shell │ ◀──effects───────
+//!  members ◀─▶ keepers ─answers──▶ └───────┘ ──causes, effects──▶ black box
+//! ```
+//!
+//! One thread. The machine decides, everything here does.
 
-pub mod address;
+mod address;
 pub mod blackbox;
 pub mod config;
-pub mod crash;
+mod crash;
 pub mod environment;
-pub mod logging;
-pub mod sandbox;
+mod keeper;
+mod logging;
+mod sandbox;
 pub mod session;
+mod shell;
+
+use std::{
+    error::Error,
+    ffi::OsString,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use self::{config::Effective, environment::Environment};
+use crate::sys;
+
+const HELP: &str = "\
+podling-executor runs the task groups that a Mesos agent gives it.
+
+It is started by an agent and takes everything from the environment (MESOS_*); settings of the operator come from
+/etc/podling/executor.toml and PODLING_* variables. Flags it does not know are ignored.
+
+  --version  print the version
+  --help     print this
+
+To try it on one machine: podling loopback agent --task-group FILE.json";
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let start = Instant::now();
+    for flag in std::env::args_os().skip(1) {
+        match flag.to_str() {
+            Some("--version") => {
+                println!("podling-executor {}", env!("CARGO_PKG_VERSION"));
+                return ExitCode::SUCCESS;
+            }
+            Some("--help") => {
+                println!("{HELP}");
+                return ExitCode::SUCCESS;
+            }
+            // Among others what an agent gives to its own default executor, `--launcher_dir=…`.
+            _ => {}
+        }
+    }
+    match live(start) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("podling-executor: {}", sentence(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn live(start: Instant) -> Result<(), Box<dyn Error>> {
+    // Before anything could start a thread or a child.
+    let token = sys::environ::take_secret(environment::TOKEN)?;
+    let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let Effective { config, .. } = log_config(Effective::load(&variables)?);
+    let token = token.map(|token| (OsString::from(environment::TOKEN), token));
+    let environment = Environment::parse(variables.into_iter().chain(token))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        // Deletes and the like; small and gone when idle.
+        .max_blocking_threads(2)
+        .thread_keep_alive(Duration::from_secs(1))
+        .build()?;
+    runtime.block_on(shell::run(environment, config, start))?;
+    Ok(())
+}
+
+fn log_config(effective: Effective) -> Effective {
+    logging::start(&effective.config.log);
+    for (key, value, origin) in effective.changed() {
+        tracing::info!("{key} = {value} (from {origin})");
+    }
+    effective
+}
+
+/// An error with all its causes, as one sentence.
+fn sentence(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some messages quote their cause already.
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,179 @@
+//! The keepers: one task per member that owns it from its preparation to its end.
+//!
+//! ```text
+//!  preparing ──Prepared──▶ gated ──release──▶ opening ──Started──▶ running ──Exited──▶ gone
+//!      │ discard             │ discard           │ discard            ▲ stop, kill
+//!      └─────────────────────┴───────────────────┴──Discarded──▶ gone
+//! ```
+//!
+//! A keeper gives exactly one answer to each effect that asks for one, and the member ends with its keeper.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    container::{Gated, LaunchError, Running, Runtime, plan::Plan},
+    group::{Event, Exit, Failure, MemberId, MemberSignal},
+};
+
+/// What a keeper is told to do with its member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Release,
+    Discard,
+    Signal(MemberSignal),
+}
+
+#[derive(Debug)]
+pub struct Keepers {
+    orders: HashMap<MemberId, mpsc::UnboundedSender<Order>>,
+    answers: mpsc::UnboundedSender<Event>,
+}
+
+impl Keepers {
+    /// Answers come out of the second value.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<Event>) {
+        let (answers, answers_in) = mpsc::unbounded_channel();
+        let keepers = Keepers {
+            orders: HashMap::new(),
+            answers,
+        };
+        (keepers, answers_in)
+    }
+
+    /// Begins to prepare; members are prepared side by side.
+    pub fn prepare(&mut self, member: MemberId, runtime: Arc<Runtime>, plan: Plan) {
+        let (orders, orders_in) = mpsc::unbounded_channel();
+        self.orders.insert(member, orders);
+        let keeper = Keeper {
+            member,
+            orders: orders_in,
+            answers: self.answers.clone(),
+        };
+        tokio::spawn(keeper.keep(runtime, plan));
+    }
+
+    /// A member that could not even be begun.
+    pub fn fail(&mut self, member: MemberId, failure: Failure) {
+        self.answer(Event::PrepareFailed(member, failure));
+    }
+
+    pub fn release(&self, member: MemberId) {
+        self.order(member, Order::Release);
+    }
+
+    pub fn discard(&self, member: MemberId) {
+        self.order(member, Order::Discard);
+    }
+
+    pub fn signal(&self, member: MemberId, signal: MemberSignal) {
+        self.order(member, Order::Signal(signal));
+    }
+
+    /// Nothing more will be asked of this member; if it still runs, it ends.
+    pub fn forget(&mut self, member: MemberId) {
+        self.orders.remove(&member);
+    }
+
+    fn order(&self, member: MemberId, order: Order) {
+        // One that has just ended has given its answer already.
+        let _ = self.orders.get(&member).map(|orders| orders.send(order));
+    }
+
+    fn answer(&self, event: Event) {
+        // The shell outlives its keepers, but for the very end, when nobody listens any more.
+        let _ = self.answers.send(event);
+    }
+}
+
+struct Keeper {
+    member: MemberId,
+    orders: mpsc::UnboundedReceiver<Order>,
+    answers: mpsc::UnboundedSender<Event>,
+}
+
+/// The member is to be given up, or its keeper forgotten, which is the same before it runs.
+struct GivenUp;
+
+impl Keeper {
+    async fn keep(mut self, runtime: Arc<Runtime>, plan: Plan) {
+        let answer = match self.start(&runtime, plan).await {
+            Err(GivenUp) => Event::Discarded(self.member),
+            Ok(Err(failed)) => failed,
+            Ok(Ok(mut running)) => {
+                let _ = self.answers.send(Event::Started(self.member));
+                match self.watch(&mut running).await {
+                    Some(exit) => Event::Exited(self.member, exit),
+                    None => return,
+                }
+            }
+        };
+        let _ = self.answers.send(answer);
+    }
+
+    /// Up to the success of the exec; the failure is the answer to give.
+    async fn start(&mut self, runtime: &Runtime, plan: Plan) -> Result<Result<Running, Event>, GivenUp> {
+        let gated: Gated = match unless_given_up(&mut self.orders, runtime.prepare(plan)).await? {
+            Ok(gated) => gated,
+            Err(error) => return Ok(Err(Event::PrepareFailed(self.member, failure(&error)))),
+        };
+        let _ = self.answers.send(Event::Prepared(self.member));
+        loop {
+            match self.orders.recv().await {
+                Some(Order::Release) => break,
+                Some(Order::Discard) | None => {
+                    gated.discard().await;
+                    return Err(GivenUp);
+                }
+                Some(Order::Signal(_)) => {}
+            }
+        }
+        Ok(match unless_given_up(&mut self.orders, gated.release()).await? {
+            Ok(running) => Ok(running),
+            Err(error) => Err(Event::StartFailed(self.member, failure(&error))),
+        })
+    }
+
+    /// Until it ends; `None` if nobody wants to know any more.
+    async fn watch(&mut self, running: &mut Running) -> Option<Exit> {
+        loop {
+            let order = tokio::select! {
+                biased;
+                order = self.orders.recv() => order,
+                exit = running.wait() => return Some(exit),
+            };
+            match order? {
+                Order::Signal(MemberSignal::Stop) => running.stop(),
+                Order::Signal(MemberSignal::Kill) => running.kill(),
+                // It crossed our `Started`; the machine signals as soon as it hears of that.
+                Order::Discard | Order::Release => {}
+            }
+        }
+    }
+}
+
+/// Does the work unless the member is given up meanwhile; dropping the work undoes it.
+async fn unless_given_up<T>(
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+    work: impl Future<Output = T>,
+) -> Result<T, GivenUp> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            order = orders.recv() => match order {
+                Some(Order::Discard) | None => return Err(GivenUp),
+                Some(Order::Release | Order::Signal(_)) => {}
+            },
+            done = &mut work => return Ok(done),
+        }
+    }
+}
+
+fn failure(error: &LaunchError) -> Failure {
+    Failure {
+        message: super::sentence(error),
+        invalid: error.invalid(),
+    }
+}

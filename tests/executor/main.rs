@@ -1,0 +1,3 @@
+//! The executor as a process, as an agent meets it.
+
+mod start;
