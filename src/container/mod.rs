@@ -10,6 +10,7 @@
 pub mod cgroup;
 mod error;
 mod filters;
+mod overlay;
 pub mod plan;
 mod prepare;
 mod process;

@@ -11,6 +11,7 @@ use std::{
 use super::{
     error::{LaunchError, Problem},
     filters::Filters,
+    overlay::Directories,
     plan::{MountSource, Output, Plan, Rootfs, UserSpec},
     setup::{Prepared, PreparedMount, Source},
     tree::{self, Ownership},
@@ -127,10 +128,10 @@ fn root(plan: &Plan) -> Result<Option<OwnedFd>, LaunchError> {
                     error,
                 )
             }),
-        Rootfs::Overlay { .. } => Err(LaunchError::new(
-            &plan.member,
-            Problem::Invalid("overlay roots are not supported yet".into()),
-        )),
+        Rootfs::Overlay { lower, upper, work } => Directories::open(lower, upper, work)
+            .and_then(|directories| directories.mount())
+            .map(Some)
+            .map_err(|error| LaunchError::step(&plan.member, "mount the image's layers", error)),
     }
 }
 

@@ -241,7 +241,7 @@ impl Writer {
             Some(Slot::Dev),
             "tmpfs",
             &[("mode", "755".into()), ("size", "64k".into())],
-            mount::NO_SUID | mount::NO_EXEC,
+            mount::NO_SUID,
         )?;
         self.place("mount /dev", at, "dev", dev.into(), empty)?;
         self.devices(plan, dev, empty)?;

@@ -38,3 +38,12 @@ pub fn set_attributes(mount: BorrowedFd<'_>, set: u64, propagation: u64, recursi
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Gives the calling thread a mount tree, root and working directory of its own.
+pub fn separate_thread() -> io::Result<()> {
+    // SAFETY: takes flags only. The descriptor table stays shared, so that no descriptor changes its owner.
+    match unsafe { libc::unshare(libc::CLONE_FS | libc::CLONE_NEWNS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 use podling::{
     container::{
         Gated, LaunchError, Running, Runtime, Setup,
-        plan::{self, Context, Defaults, Plan},
+        plan::{self, Context, Defaults, Plan, Rootfs},
     },
     group::{Exit, ExitStatus},
     mesos::v1,
@@ -52,6 +52,25 @@ impl World {
             group: "group".into(),
             ..Context::default()
         }
+    }
+
+    /// A context with a root file system of its own, made of busybox.
+    pub fn rooted(&self) -> Context {
+        let context = self.context();
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.sandbox().join(format!("root{number}"));
+        make_root(&path);
+        Context {
+            rootfs: Rootfs::Directory {
+                path,
+                read_only: false,
+            },
+            ..context
+        }
+    }
+
+    pub fn rooted_plan(&self, task: &v1::TaskInfo) -> Plan {
+        plan::member(task, None, &self.rooted(), &Defaults::default()).unwrap()
     }
 
     pub fn plan(&self, task: &v1::TaskInfo) -> Plan {
@@ -124,4 +143,34 @@ pub fn exec(argv: &[&str]) -> v1::TaskInfo {
         }),
         ..Default::default()
     }
+}
+
+/// The smallest root file system that people would recognise.
+pub fn make_root(root: &Path) {
+    std::fs::create_dir_all(root.join("bin")).unwrap();
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    let busybox = ["/usr/bin/busybox", "/bin/busybox"]
+        .iter()
+        .find(|path| Path::new(path).exists());
+    std::fs::copy(
+        busybox.expect("busybox-static is installed"),
+        root.join("bin/busybox"),
+    )
+    .unwrap();
+    for name in [
+        "sh", "cat", "ls", "id", "grep", "readlink", "sleep", "echo", "mount", "touch", "mkdir", "stat",
+        "hostname", "wc", "dd", "chmod", "rm", "ln", "mknod", "umount",
+    ] {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
+    }
+    std::fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0::/:/bin/sh\napp:x:1234:1235::/:/bin/sh\n",
+    )
+    .unwrap();
+    std::fs::write(
+        root.join("etc/group"),
+        "root:x:0:\napp:x:1235:\nextra:x:1300:app\n",
+    )
+    .unwrap();
 }
