@@ -5,6 +5,8 @@ pub mod environ;
 #[path = "init/format.rs"]
 pub mod init_format;
 pub mod mount;
+pub mod netlink;
+pub mod netns;
 pub mod pidfd;
 pub mod ready;
 pub mod seccomp;

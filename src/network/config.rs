@@ -1,0 +1,443 @@
+//! What an operator says about networks, and the checked form of it.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::subnet::Subnet;
+
+/// The `network` part of `/etc/podling/executor.toml`.
+///
+/// ```toml
+/// default_network = "mesos-bridge"      # for pods that name none; "" refuses them
+///
+/// [networks.mesos-bridge]
+/// subnets = ["10.167.0.0/16"]           # at most one for IPv4 and one for IPv6
+///
+/// [networks.back]
+/// subnets = ["10.168.0.0/20", "fd70:6f64:1::/64"]
+/// gateways = ["10.168.0.1"]             # else the first address of each subnet
+/// bridge = "back0"                      # else derived from the name
+/// mtu = 1400
+/// isolated = false                      # may talk to other networks that are not isolated
+/// masquerade = true                     # leave the node under the node's address
+/// dns = { nameservers = ["10.168.0.1"], search = ["example.org"], options = ["ndots:2"] }
+/// ```
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Leases, address pools and locks of this node; best on a file system that a reboot empties.
+    pub state_dir: PathBuf,
+    /// The one nftables table (family inet) that is ours.
+    pub table: String,
+    /// For pods that name no network, and for names that neither CNI nor `networks` knows.
+    pub default_network: String,
+    pub networks: BTreeMap<String, NetworkConfig>,
+    /// resolv.conf of pods whose network has no dns of its own; else the node's (N-05).
+    pub dns: Option<Dns>,
+    /// May we turn on `net.ipv4.ip_forward` (and its IPv6 brother for networks with IPv6) where they are off?
+    pub enable_forwarding: bool,
+    pub cni: CniConfig,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    pub subnets: Vec<Subnet>,
+    #[serde(default)]
+    pub gateways: Vec<IpAddr>,
+    #[serde(default)]
+    pub bridge: Option<String>,
+    #[serde(default)]
+    pub mtu: Option<u32>,
+    #[serde(default)]
+    pub dns: Option<Dns>,
+    #[serde(default = "yes")]
+    pub isolated: bool,
+    #[serde(default = "yes")]
+    pub masquerade: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The lines of a resolv.conf.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(default)]
+pub struct Dns {
+    pub nameservers: Vec<String>,
+    pub domain: Option<String>,
+    pub search: Vec<String>,
+    pub options: Vec<String>,
+}
+
+impl Dns {
+    pub fn is_empty(&self) -> bool {
+        *self == Dns::default()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CniConfig {
+    pub config_dirs: Vec<PathBuf>,
+    pub plugin_dirs: Vec<PathBuf>,
+    /// For one call of one plug-in.
+    pub timeout_seconds: u64,
+    /// Run GC for our networks at every clean-up. Off, because it also removes what other users of the same
+    /// network have attached.
+    pub gc: bool,
+}
+
+impl CniConfig {
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds.max(1))
+    }
+}
+
+impl Default for CniConfig {
+    fn default() -> Self {
+        CniConfig {
+            config_dirs: vec!["/etc/cni/net.d".into()],
+            plugin_dirs: vec![
+                "/opt/cni/bin".into(),
+                "/usr/lib/cni".into(),
+                "/usr/libexec/cni".into(),
+            ],
+            timeout_seconds: 60,
+            gc: false,
+        }
+    }
+}
+
+/// The network that exists without any configuration; Marathon's own name for bridge mode.
+pub const DEFAULT_NETWORK: &str = "mesos-bridge";
+
+impl Default for Config {
+    fn default() -> Self {
+        // IPv4 only: forwarding IPv6 makes the node itself stop listening to router advertisements, which nobody should
+        // get without asking for it.
+        let built_in = NetworkConfig {
+            subnets: "10.167.0.0/16".parse().into_iter().collect(),
+            gateways: Vec::new(),
+            bridge: Some("podling0".to_owned()),
+            mtu: None,
+            dns: None,
+            isolated: true,
+            masquerade: true,
+        };
+        Config {
+            state_dir: "/run/podling/network".into(),
+            table: "podling".to_owned(),
+            default_network: DEFAULT_NETWORK.to_owned(),
+            networks: BTreeMap::from([(DEFAULT_NETWORK.to_owned(), built_in)]),
+            dns: None,
+            enable_forwarding: true,
+            cni: CniConfig::default(),
+        }
+    }
+}
+
+/// Why the operator's words cannot be followed; starts with the place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("network configuration: {at}: {what}")]
+pub struct ConfigError {
+    pub at: String,
+    pub what: String,
+}
+
+/// A built-in network, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    pub name: String,
+    pub bridge: String,
+    pub bridge_mac: [u8; 6],
+    /// One for each family, IPv4 first.
+    pub stacks: Vec<Stack>,
+    pub mtu: Option<u32>,
+    pub dns: Option<Dns>,
+    pub isolated: bool,
+    pub masquerade: bool,
+}
+
+/// One address family of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stack {
+    pub subnet: Subnet,
+    pub gateway: IpAddr,
+}
+
+/// All built-in networks of the node, checked against each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Networks {
+    by_name: BTreeMap<String, Arc<Network>>,
+    default: Option<Arc<Network>>,
+}
+
+impl Networks {
+    pub fn get(&self, name: &str) -> Option<&Arc<Network>> {
+        self.by_name.get(name)
+    }
+
+    pub fn default(&self) -> Option<&Arc<Network>> {
+        self.default.as_ref()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Network>> {
+        self.by_name.values()
+    }
+
+    /// The names, for a sentence.
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
+    }
+}
+
+impl Config {
+    /// Checks everything that can be checked without touching the node.
+    pub fn check(&self) -> Result<Networks, ConfigError> {
+        if self.table.is_empty() || self.table.len() > 64 || !self.table.bytes().all(is_word) {
+            return Err(fault("table", "must be 1 to 64 letters, digits, `_` or `-`"));
+        }
+        let mut by_name: BTreeMap<String, Arc<Network>> = BTreeMap::new();
+        for (name, given) in &self.networks {
+            let network = given.check(name)?;
+            for other in by_name.values() {
+                network.check_beside(other)?;
+            }
+            by_name.insert(name.clone(), Arc::new(network));
+        }
+        let default = by_name.get(&self.default_network).cloned();
+        if default.is_none() && !self.default_network.is_empty() {
+            let what = format!("`{}` is not one of the networks", self.default_network);
+            return Err(fault("default_network", what));
+        }
+        Ok(Networks { by_name, default })
+    }
+}
+
+impl NetworkConfig {
+    fn check(&self, name: &str) -> Result<Network, ConfigError> {
+        let at = |field: &str| format!("networks.{name}{field}");
+        check_network_name(name).map_err(|what| fault(at(""), what))?;
+        let mut stacks: Vec<Stack> = Vec::new();
+        for (index, subnet) in self.subnets.iter().enumerate() {
+            if stacks
+                .iter()
+                .any(|stack| stack.subnet.is_ipv4() == subnet.is_ipv4())
+            {
+                let what = "a network has at most one subnet for IPv4 and one for IPv6";
+                return Err(fault(at(&format!(".subnets[{index}]")), what));
+            }
+            let gateway = self
+                .gateways
+                .iter()
+                .find(|gateway| gateway.is_ipv4() == subnet.is_ipv4());
+            let gateway = gateway.copied().unwrap_or(subnet.first());
+            stacks.push(Stack {
+                subnet: *subnet,
+                gateway,
+            });
+        }
+        if stacks.is_empty() {
+            return Err(fault(at(".subnets"), "needs a subnet"));
+        }
+        stacks.sort_by_key(|stack| !stack.subnet.is_ipv4());
+        for (index, gateway) in self.gateways.iter().enumerate() {
+            let ours = stacks.iter().find(|stack| stack.gateway == *gateway);
+            if ours.is_none_or(|stack| stack.subnet.pool_index(*gateway).is_none()) {
+                let what = format!("{gateway} is not a usable address of the network's subnets");
+                return Err(fault(at(&format!(".gateways[{index}]")), what));
+            }
+        }
+        let bridge = match &self.bridge {
+            Some(bridge) if bridge.is_empty() || bridge.len() > 15 || !bridge.bytes().all(is_word) => {
+                return Err(fault(
+                    at(".bridge"),
+                    "must be 1 to 15 letters, digits, `_` or `-`",
+                ));
+            }
+            Some(bridge) => bridge.clone(),
+            None => derived_name("plb", name),
+        };
+        if self.mtu.is_some_and(|mtu| !(1280..=65535).contains(&mtu)) {
+            return Err(fault(at(".mtu"), "must be between 1280 and 65535"));
+        }
+        Ok(Network {
+            name: name.to_owned(),
+            bridge_mac: derived_mac(name),
+            bridge,
+            stacks,
+            mtu: self.mtu,
+            dns: self.dns.clone(),
+            isolated: self.isolated,
+            masquerade: self.masquerade,
+        })
+    }
+}
+
+impl Network {
+    fn check_beside(&self, other: &Network) -> Result<(), ConfigError> {
+        if self.bridge == other.bridge {
+            let what = format!(
+                "`{}` is already the bridge of network {}",
+                self.bridge, other.name
+            );
+            return Err(fault(format!("networks.{}.bridge", self.name), what));
+        }
+        for ours in &self.stacks {
+            if let Some(theirs) = other
+                .stacks
+                .iter()
+                .find(|theirs| theirs.subnet.overlaps(ours.subnet))
+            {
+                let what = format!(
+                    "{} overlaps {} of network {}",
+                    ours.subnet, theirs.subnet, other.name
+                );
+                return Err(fault(format!("networks.{}.subnets", self.name), what));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fault(at: impl Into<String>, what: impl Into<String>) -> ConfigError {
+    ConfigError {
+        at: at.into(),
+        what: what.into(),
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// The rule of the CNI specification, which also makes a name safe as a file name.
+pub fn check_network_name(name: &str) -> Result<(), &'static str> {
+    let plain = |byte: u8| is_word(byte) || byte == b'.';
+    let starts = name
+        .bytes()
+        .next()
+        .is_some_and(|first| first.is_ascii_alphanumeric());
+    if starts && name.len() <= 128 && name.bytes().all(plain) {
+        Ok(())
+    } else {
+        Err("a network's name is 1 to 128 letters, digits, `.`, `_` or `-` and starts with a letter or digit")
+    }
+}
+
+/// An interface name of 15 bytes, the kernel's limit: a prefix and as much of a hash as fits.
+pub fn derived_name(prefix: &str, of: &str) -> String {
+    let mut name = prefix.to_owned();
+    for byte in Sha256::digest(of) {
+        name.push_str(&format!("{byte:02x}"));
+    }
+    name.truncate(15);
+    name
+}
+
+/// A stable, locally administered address: a bridge that is made anew keeps it, so neighbours need not learn it again.
+pub fn derived_mac(of: &str) -> [u8; 6] {
+    let mut mac = [0x02, 0x70, 0, 0, 0, 0];
+    for (place, byte) in mac.iter_mut().skip(2).zip(Sha256::digest(of)) {
+        *place = byte;
+    }
+    mac
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(toml: &str) -> Result<Networks, String> {
+        let config: Config = toml::from_str(toml).map_err(|error| error.message().to_owned())?;
+        config.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_said_is_one_network() {
+        let networks = Config::default().check().unwrap();
+        let network = networks.default().unwrap();
+        assert_eq!(network.name, DEFAULT_NETWORK);
+        assert_eq!(network.stacks[0].gateway.to_string(), "10.167.0.1");
+        assert!(network.isolated && network.masquerade);
+    }
+
+    #[test]
+    fn an_operator_names_several_networks() {
+        let networks = config(
+            r#"
+            default_network = "back"
+            [networks.back]
+            subnets = ["fd70:6f64:1::/64", "10.168.0.0/20"]
+            gateways = ["10.168.0.9"]
+            mtu = 1400
+            isolated = false
+            dns = { nameservers = ["10.168.0.9"] }
+            [networks.front]
+            subnets = ["10.169.0.0/20"]
+            "#,
+        )
+        .unwrap();
+        let back = networks.get("back").unwrap();
+        assert_eq!(back.stacks[0].gateway.to_string(), "10.168.0.9");
+        assert_eq!(back.stacks[1].gateway.to_string(), "fd70:6f64:1::1");
+        assert_eq!(back.bridge.len(), 15);
+        assert_ne!(back.bridge, networks.get("front").unwrap().bridge);
+        assert_eq!(networks.names(), "back, front");
+    }
+
+    #[test]
+    fn bad_words_name_their_place() {
+        for (toml, sentence) in [
+            (
+                r#"default_network = "x""#,
+                "default_network: `x` is not one of the networks",
+            ),
+            (
+                "default_network = ''\n[networks.a]\nsubnets = []",
+                "networks.a.subnets: needs a subnet",
+            ),
+            (
+                "default_network = ''\n[networks.a]\nsubnets = ['10.1.0.0/24', '10.2.0.0/24']",
+                "networks.a.subnets[1]: a network has at most one subnet for IPv4 and one for IPv6",
+            ),
+            (
+                "default_network = ''\n[networks.a]\nsubnets = ['10.1.0.0/24']\n[networks.b]\nsubnets = ['10.0.0.0/8']",
+                "networks.b.subnets: 10.0.0.0/8 overlaps 10.1.0.0/24 of network a",
+            ),
+            (
+                "default_network = ''\n[networks.a]\nsubnets = ['10.1.0.0/24']\ngateways = ['10.1.0.255']",
+                "networks.a.gateways[0]: 10.1.0.255 is not a usable address of the network's subnets",
+            ),
+            (
+                "default_network = ''\n[networks.a]\nsubnets = ['10.1.0.0/24']\nbridge = 'much-too-long-name'",
+                "networks.a.bridge: must be 1 to 15 letters, digits, `_` or `-`",
+            ),
+            (
+                "default_network = ''\n[networks.'../a']\nsubnets = ['10.1.0.0/24']",
+                "networks.../a: a network's name is 1 to 128",
+            ),
+            (
+                "default_network = ''\n[networks.a]\nsubnets = ['10.1.0.0/24']\nmtu = 9",
+                "networks.a.mtu: must be",
+            ),
+            ("table = 'a b'", "table: must be"),
+        ] {
+            let error = config(toml).unwrap_err();
+            assert!(
+                error.starts_with(&format!("network configuration: {sentence}")),
+                "{error}"
+            );
+        }
+        assert!(config("networs = {}").unwrap_err().contains("unknown field"));
+    }
+}

@@ -1,0 +1,752 @@
+//! What each pod holds on this node, kept in files so that nothing is lost or given twice, whoever dies when.
+//!
+//! ```text
+//! /run/podling/network/
+//!   lock                        held while anything here is decided
+//!   leases/<pod>                one journal per pod; its owner holds a lock on it for life
+//!   addresses/<network>/<ip>    the same file under another name: whose address this is
+//!   ports/<protocol>-<port>     the same again: whose published port
+//!   cursors/<network>-<family>  where the search for a free address goes on
+//! ```
+//!
+//! * A journal says what is *about to* be made, one line for each step before the step. Undoing it undoes everything.
+//! * Address and port belong to whoever's journal their name leads to: `link(2)` gives each name once.
+//! * A journal without a lock on it has no living owner. The kernel drops the lock however the owner ends.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    net::IpAddr,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    config::{Network, Stack},
+    request::Protocol,
+    ruleset::{PublishedPort, Share},
+};
+
+/// Far above what the largest request writes; a longer journal is not ours.
+const JOURNAL_LIMIT: u64 = 4 << 20;
+
+/// One line of a journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "holds", rename_all = "snake_case")]
+pub enum Entry {
+    /// Always first.
+    Pod { pod: String, pid: u32 },
+    Address {
+        network: String,
+        address: IpAddr,
+        leaving: bool,
+    },
+    Port {
+        protocol: Protocol,
+        host_port: u16,
+        address: IpAddr,
+        container_port: u16,
+    },
+    /// An interface on the node's side.
+    Link { name: String },
+    /// Addresses and ports are in the table of rules.
+    Published,
+    /// A CNI attachment; configuration and result are cached beside.
+    Attachment { network: String, interface: String },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    #[error("cannot {doing} {}: {cause}", path.display())]
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    #[error(
+        "network {network} has no free address left in {subnet}; use a larger subnet or fewer pods on this node"
+    )]
+    Full { network: String, subnet: String },
+    #[error("port {port}/{protocol} of this node is already published by pod {holder}")]
+    PortTaken {
+        protocol: Protocol,
+        port: u16,
+        holder: String,
+    },
+    #[error("the network of pod {pod} is already set up by process {pid}")]
+    PodTaken { pod: String, pid: u32 },
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LeaseError {
+    let path = path.to_owned();
+    move |cause| LeaseError::File { doing, path, cause }
+}
+
+/// What asking for something gives: it, or the remains of a dead owner that stand in the way.
+#[derive(Debug)]
+pub enum Claim<T> {
+    Got(T),
+    Stale(Lease),
+}
+
+/// The directory of a node.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+/// The directory, while nobody else decides anything in it.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    store: &'a Store,
+    _lock: File,
+}
+
+/// A journal that we hold the lock of: our own, or a dead owner's that we clean up.
+#[derive(Debug)]
+pub struct Lease {
+    file: File,
+    path: PathBuf,
+    pod: String,
+    entries: Vec<Entry>,
+}
+
+impl Store {
+    pub fn open(dir: &Path) -> Result<Store, LeaseError> {
+        for part in ["leases", "addresses", "ports", "cursors", "cni"] {
+            let path = dir.join(part);
+            fs::create_dir_all(&path).map_err(failed("create", &path))?;
+        }
+        Ok(Store { dir: dir.to_owned() })
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Waits for whoever decides something right now; that takes a fraction of a millisecond.
+    pub fn lock(&self) -> Result<Locked<'_>, LeaseError> {
+        let path = self.dir.join("lock");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(failed("open", &path))?;
+        while let Err(errno) = flock(&file, FlockOperation::LockExclusive) {
+            if errno != rustix::io::Errno::INTR {
+                return Err(failed("lock", &path)(errno.into()));
+            }
+        }
+        Ok(Locked {
+            store: self,
+            _lock: file,
+        })
+    }
+
+    /// Where a CNI attachment keeps configuration and result.
+    pub fn attachment_file(&self, pod: &str, interface: &str) -> PathBuf {
+        self.dir
+            .join("cni")
+            .join(format!("{}.{interface}.json", file_name(pod)))
+    }
+}
+
+/// Pods have names of any form; files do not.
+fn file_name(pod: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !pod.is_empty() && pod.len() <= 128 && pod.bytes().all(plain) && !pod.starts_with('.') {
+        pod.to_owned()
+    } else {
+        super::config::derived_name("~", pod)
+    }
+}
+
+impl Locked<'_> {
+    /// Opens the journal of a pod.
+    pub fn claim(&self, pod: &str) -> Result<Claim<Lease>, LeaseError> {
+        let path = self.store.dir.join("leases").join(file_name(pod));
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create_new(true).mode(0o600);
+        match options.open(&path) {
+            Ok(file) => {
+                let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+                locked.map_err(|errno| failed("lock", &path)(errno.into()))?;
+                let mut lease = Lease {
+                    file,
+                    path,
+                    pod: pod.to_owned(),
+                    entries: Vec::new(),
+                };
+                lease.note(Entry::Pod {
+                    pod: pod.to_owned(),
+                    pid: std::process::id(),
+                })?;
+                Ok(Claim::Got(lease))
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match probe(&path)? {
+                Probe::Gone => Err(failed("create", &path)(error)),
+                Probe::Stale(lease) => Ok(Claim::Stale(lease)),
+                Probe::Alive { pod, pid } => Err(LeaseError::PodTaken { pod, pid }),
+            },
+            Err(error) => Err(failed("create", &path)(error)),
+        }
+    }
+
+    /// Takes the next free address of a network's subnet for `lease`.
+    pub fn take_address(
+        &self,
+        lease: &mut Lease,
+        network: &Network,
+        stack: &Stack,
+    ) -> Result<Claim<IpAddr>, LeaseError> {
+        let dir = self.store.dir.join("addresses").join(&network.name);
+        let cursor = self.store.dir.join("cursors").join(format!(
+            "{}-{}",
+            network.name,
+            if stack.subnet.is_ipv4() { "ipv4" } else { "ipv6" }
+        ));
+        // Going on after the last one keeps an address out of use for as long as the pool allows: whoever still talks to
+        // the pod that had it does not reach another one.
+        let last = fs::read_to_string(&cursor)
+            .ok()
+            .and_then(|text| text.trim().parse::<IpAddr>().ok());
+        let start = last
+            .and_then(|last| stack.subnet.pool_index(last))
+            .map_or(0, |index| index + 1);
+        for step in 0..stack.subnet.pool_size() {
+            let address = stack.subnet.pool_address(start + step);
+            if address == stack.gateway {
+                continue;
+            }
+            let path = dir.join(address.to_string());
+            if path.exists() {
+                match probe(&path)? {
+                    Probe::Alive { .. } => continue,
+                    Probe::Stale(stale) => return Ok(Claim::Stale(stale)),
+                    Probe::Gone => {}
+                }
+            }
+            lease.note(Entry::Address {
+                network: network.name.clone(),
+                address,
+                leaving: network.masquerade,
+            })?;
+            lease.link_as(&path)?;
+            fs::write(&cursor, address.to_string()).map_err(failed("write", &cursor))?;
+            return Ok(Claim::Got(address));
+        }
+        Err(LeaseError::Full {
+            network: network.name.clone(),
+            subnet: stack.subnet.to_string(),
+        })
+    }
+
+    /// Reserves a port of the node for `lease`.
+    pub fn take_port(&self, lease: &mut Lease, port: &PublishedPort) -> Result<Claim<()>, LeaseError> {
+        let path = self.port_path(port.protocol, port.host_port);
+        if path.exists() && !lease.owns(&path) {
+            match probe(&path)? {
+                Probe::Alive { pod, .. } => {
+                    return Err(LeaseError::PortTaken {
+                        protocol: port.protocol,
+                        port: port.host_port,
+                        holder: pod,
+                    });
+                }
+                Probe::Stale(stale) => return Ok(Claim::Stale(stale)),
+                Probe::Gone => {}
+            }
+        }
+        lease.note(Entry::Port {
+            protocol: port.protocol,
+            host_port: port.host_port,
+            address: port.address,
+            container_port: port.container_port,
+        })?;
+        if !lease.owns(&path) {
+            lease.link_as(&path)?;
+        }
+        Ok(Claim::Got(()))
+    }
+
+    fn port_path(&self, protocol: Protocol, port: u16) -> PathBuf {
+        self.store.dir.join("ports").join(format!("{protocol}-{port}"))
+    }
+
+    /// What all pods, living or not yet cleaned up, have in the table of rules.
+    pub fn published(&self) -> Result<Vec<Share>, LeaseError> {
+        let mut shares = Vec::new();
+        for path in self.journals()? {
+            let Ok(mut file) = File::open(&path) else { continue };
+            let entries = read_entries(&mut file).map_err(failed("read", &path))?;
+            if entries.contains(&Entry::Published) {
+                shares.push(self.share_of(&entries, &file));
+            }
+        }
+        Ok(shares)
+    }
+
+    /// Journals whose owner is dead, each now locked by us.
+    pub fn stale(&self) -> Result<VecDeque<Lease>, LeaseError> {
+        let mut stale = VecDeque::new();
+        for path in self.journals()? {
+            if let Probe::Stale(lease) = probe(&path)? {
+                stale.push_back(lease);
+            }
+        }
+        Ok(stale)
+    }
+
+    /// How many pods are alive.
+    pub fn alive(&self) -> Result<usize, LeaseError> {
+        let mut alive = 0;
+        for path in self.journals()? {
+            alive += usize::from(matches!(probe(&path)?, Probe::Alive { .. }));
+        }
+        Ok(alive)
+    }
+
+    fn journals(&self) -> Result<Vec<PathBuf>, LeaseError> {
+        let dir = self.store.dir.join("leases");
+        let entries = fs::read_dir(&dir).map_err(failed("read", &dir))?;
+        Ok(entries.flatten().map(|entry| entry.path()).collect())
+    }
+
+    /// What a lease has in the table of rules and may take out of it.
+    pub fn share(&self, lease: &Lease) -> Share {
+        self.share_of(&lease.entries, &lease.file)
+    }
+
+    fn share_of(&self, entries: &[Entry], file: &File) -> Share {
+        let mut share = Share::default();
+        for entry in entries {
+            match entry {
+                Entry::Address {
+                    network,
+                    address,
+                    leaving,
+                } if owns(file, &self.address_path(network, *address)) => {
+                    share.addresses.push((*address, *leaving));
+                }
+                Entry::Port {
+                    protocol,
+                    host_port,
+                    address,
+                    container_port,
+                } if owns(file, &self.port_path(*protocol, *host_port)) => {
+                    share.ports.push(PublishedPort {
+                        protocol: *protocol,
+                        host_port: *host_port,
+                        address: *address,
+                        container_port: *container_port,
+                    });
+                }
+                _ => {}
+            }
+        }
+        share
+    }
+
+    fn address_path(&self, network: &str, address: IpAddr) -> PathBuf {
+        self.store
+            .dir
+            .join("addresses")
+            .join(network)
+            .join(address.to_string())
+    }
+
+    /// Gives everything back. What was made in the kernel must be gone by now.
+    pub fn release(&self, lease: Lease) -> Result<(), LeaseError> {
+        let remove = |path: &Path| match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+            _ => Ok(()),
+        };
+        for entry in lease.entries.iter().rev() {
+            let path = match entry {
+                Entry::Address { network, address, .. } => self.address_path(network, *address),
+                Entry::Port {
+                    protocol, host_port, ..
+                } => self.port_path(*protocol, *host_port),
+                Entry::Attachment { interface, .. } => {
+                    remove(&self.store.attachment_file(&lease.pod, interface))?;
+                    continue;
+                }
+                Entry::Pod { .. } | Entry::Link { .. } | Entry::Published => continue,
+            };
+            if lease.owns(&path) {
+                remove(&path)?;
+            }
+        }
+        remove(&lease.path)
+    }
+}
+
+impl Lease {
+    pub fn pod(&self) -> &str {
+        &self.pod
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub fn is_published(&self) -> bool {
+        self.entries.contains(&Entry::Published)
+    }
+
+    /// Writes down what is about to be made.
+    pub fn note(&mut self, entry: Entry) -> Result<(), LeaseError> {
+        let mut line =
+            serde_json::to_vec(&entry).map_err(|error| failed("write", &self.path)(error.into()))?;
+        line.push(b'\n');
+        // One write: whoever is killed in it has either noted the step or not begun it.
+        self.file.write_all(&line).map_err(failed("write", &self.path))?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    fn link_as(&self, path: &Path) -> Result<(), LeaseError> {
+        match fs::hard_link(&self.path, path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(dir) = path.parent() {
+                    fs::create_dir_all(dir).map_err(failed("create", dir))?;
+                }
+                fs::hard_link(&self.path, path).map_err(failed("create", path))
+            }
+            other => other.map_err(failed("create", path)),
+        }
+    }
+
+    fn owns(&self, path: &Path) -> bool {
+        owns(&self.file, path)
+    }
+}
+
+fn owns(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(ours), Ok(theirs)) => (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()),
+        _ => false,
+    }
+}
+
+enum Probe {
+    Gone,
+    Stale(Lease),
+    Alive { pod: String, pid: u32 },
+}
+
+/// Whose journal this name leads to, and whether its owner lives.
+fn probe(path: &Path) -> Result<Probe, LeaseError> {
+    let mut file = match OpenOptions::new().read(true).append(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Probe::Gone),
+        Err(error) => return Err(failed("open", path)(error)),
+    };
+    let alive = match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => false,
+        Err(rustix::io::Errno::WOULDBLOCK) => true,
+        Err(errno) => return Err(failed("lock", path)(errno.into())),
+    };
+    let entries = read_entries(&mut file).map_err(failed("read", path))?;
+    let owner = entries.first().and_then(|entry| match entry {
+        Entry::Pod { pod, pid } => Some((pod.clone(), *pid)),
+        _ => None,
+    });
+    if alive {
+        let (pod, pid) = owner.unwrap_or_else(|| ("of another process".to_owned(), 0));
+        return Ok(Probe::Alive { pod, pid });
+    }
+    // Reached by the name of an address or a port, the journal itself must go too. Without a first line it died before
+    // it held anything.
+    let last = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let pod = owner.map_or(last, |(pod, _)| pod);
+    let journal = match path.ancestors().find(|dir| dir.join("leases").is_dir()) {
+        Some(dir) => dir.join("leases").join(file_name(&pod)),
+        None => path.to_owned(),
+    };
+    let path = if owns(&file, &journal) {
+        journal
+    } else {
+        path.to_owned()
+    };
+    Ok(Probe::Stale(Lease {
+        file,
+        path,
+        pod,
+        entries,
+    }))
+}
+
+/// Lines that are whole and known; the rest of a journal that was cut short announces nothing that was done.
+fn read_entries(file: &mut File) -> io::Result<Vec<Entry>> {
+    let mut text = Vec::new();
+    file.take(JOURNAL_LIMIT).read_to_end(&mut text)?;
+    let whole = text
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| line.ends_with(b"\n"));
+    Ok(whole
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::network::config::{Config, Networks};
+
+    fn networks(subnet: &str) -> Networks {
+        let toml = format!("default_network = ''\n[networks.n]\nsubnets = ['{subnet}']");
+        toml::from_str::<Config>(&toml).unwrap().check().unwrap()
+    }
+
+    fn got<T>(claim: Claim<T>) -> T {
+        match claim {
+            Claim::Got(got) => got,
+            Claim::Stale(lease) => panic!("in the way: {}", lease.pod()),
+        }
+    }
+
+    fn stale<T>(claim: Claim<T>) -> Lease {
+        match claim {
+            Claim::Got(_) => panic!("got it"),
+            Claim::Stale(lease) => lease,
+        }
+    }
+
+    fn address(store: &Store, lease: &mut Lease, networks: &Networks) -> Result<Claim<IpAddr>, LeaseError> {
+        let network = networks.get("n").unwrap();
+        store
+            .lock()
+            .unwrap()
+            .take_address(lease, network, &network.stacks[0])
+    }
+
+    fn open(store: &Store, pod: &str) -> Lease {
+        got(store.lock().unwrap().claim(pod).unwrap())
+    }
+
+    fn port(port: u16) -> PublishedPort {
+        let address = "10.0.0.2".parse().unwrap();
+        PublishedPort {
+            protocol: Protocol::Tcp,
+            host_port: port,
+            address,
+            container_port: 80,
+        }
+    }
+
+    fn files(dir: &Path) -> Vec<String> {
+        let mut all = Vec::new();
+        for part in ["leases", "addresses/n", "ports", "cni"] {
+            let Ok(entries) = fs::read_dir(dir.join(part)) else {
+                continue;
+            };
+            all.extend(entries.map(|entry| format!("{part}/{}", entry.unwrap().file_name().display())));
+        }
+        all
+    }
+
+    #[test]
+    fn addresses_go_round_and_are_given_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, networks) = (Store::open(dir.path()).unwrap(), networks("10.0.0.0/29"));
+        let mut lease = open(&store, "a");
+        // .0 is the base, .1 the gateway, .7 the broadcast address.
+        for last in 2..=6 {
+            let given = got(address(&store, &mut lease, &networks).unwrap());
+            assert_eq!(given.to_string(), format!("10.0.0.{last}"));
+        }
+        let full = address(&store, &mut lease, &networks).unwrap_err().to_string();
+        assert!(
+            full.starts_with("network n has no free address left in 10.0.0.0/29"),
+            "{full}"
+        );
+        store.lock().unwrap().release(lease).unwrap();
+        assert_eq!(files(dir.path()), [""; 0]);
+        // After .6 comes .2 again.
+        let mut lease = open(&store, "b");
+        assert_eq!(
+            got(address(&store, &mut lease, &networks).unwrap()).to_string(),
+            "10.0.0.2"
+        );
+    }
+
+    #[test]
+    fn what_the_living_hold_is_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (mut one, mut two) = (open(&store, "one"), open(&store, "two"));
+        let locked = store.lock().unwrap();
+        got(locked.take_port(&mut one, &port(80)).unwrap());
+        let taken = locked.take_port(&mut two, &port(80)).unwrap_err().to_string();
+        assert_eq!(taken, "port 80/tcp of this node is already published by pod one");
+        let twice = locked.claim("one").unwrap_err().to_string();
+        assert!(
+            twice.starts_with("the network of pod one is already set up by process "),
+            "{twice}"
+        );
+        assert_eq!(locked.alive().unwrap(), 2);
+        assert!(locked.stale().unwrap().is_empty());
+    }
+
+    #[test]
+    fn n_3_what_the_dead_held_is_found_by_whoever_needs_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, networks) = (Store::open(dir.path()).unwrap(), networks("10.0.0.0/29"));
+        let mut dead = open(&store, "dead");
+        for _ in 0..5 {
+            got(address(&store, &mut dead, &networks).unwrap());
+        }
+        got(store.lock().unwrap().take_port(&mut dead, &port(80)).unwrap());
+        drop(dead); // and with it the lock, as when its process ends
+
+        let mut lease = open(&store, "living");
+        let by_address = stale(address(&store, &mut lease, &networks).unwrap());
+        assert_eq!(by_address.pod(), "dead");
+        drop(by_address);
+        let by_port = stale(store.lock().unwrap().take_port(&mut lease, &port(80)).unwrap());
+        drop(by_port);
+        let by_name = stale(store.lock().unwrap().claim("dead").unwrap());
+        store.lock().unwrap().release(by_name).unwrap();
+        assert_eq!(files(dir.path()), ["leases/living"]);
+        got(store.lock().unwrap().take_port(&mut lease, &port(80)).unwrap());
+    }
+
+    #[test]
+    fn a_journal_cut_anywhere_is_read_as_far_as_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, networks) = (Store::open(dir.path()).unwrap(), networks("10.0.0.0/24"));
+        let mut lease = open(&store, "pod");
+        got(address(&store, &mut lease, &networks).unwrap());
+        lease.note(Entry::Link { name: "plv0".into() }).unwrap();
+        let (path, entries) = (lease.path.clone(), lease.entries.clone());
+        drop(lease);
+        let whole = fs::read(&path).unwrap();
+        for cut in 0..=whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let stale = store.lock().unwrap().stale().unwrap().pop_front().unwrap();
+            assert_eq!(stale.pod(), "pod");
+            assert!(entries.starts_with(stale.entries()));
+            let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!(stale.entries().len(), lines);
+        }
+        for garbage in [&b"\xff\xfe\n"[..], b"{}\n[1]\n", b"{\"holds\":\"crown\"}\n"] {
+            fs::write(&path, garbage).unwrap();
+            assert_eq!(store.lock().unwrap().stale().unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_lease_takes_only_what_is_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (mut one, mut two) = (open(&store, "one"), open(&store, "two"));
+        let locked = store.lock().unwrap();
+        got(locked.take_port(&mut one, &port(80)).unwrap());
+        // It has noted the port, then found it taken.
+        two.note(Entry::Port {
+            protocol: Protocol::Tcp,
+            host_port: 80,
+            address: "10.0.0.3".parse().unwrap(),
+            container_port: 80,
+        })
+        .unwrap();
+        assert_eq!(locked.share(&two), Share::default());
+        locked.release(two).unwrap();
+        assert_eq!(files(dir.path()), ["leases/one", "ports/tcp-80"]);
+    }
+
+    #[test]
+    fn names_of_pods_are_safe_as_files() {
+        assert_eq!(file_name("4b1f-a.b_c"), "4b1f-a.b_c");
+        for name in ["", ".", "..", "a/b", "../x", "a\0b", &"x".repeat(129)] {
+            let file = file_name(name);
+            assert!(file.starts_with('~') && !file.contains(['/', '\0']), "{file}");
+        }
+    }
+
+    /// Many at once, some of which die with what they hold: nothing is ever given to two.
+    #[test]
+    fn w_1_a_thousand_random_port_plans_without_a_collision() {
+        use std::sync::{Arc, Mutex};
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let networks = Arc::new(networks("10.0.0.0/25"));
+        // What somebody holds, by our own independent account.
+        let held: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
+        let workers = (0..4u64).map(|worker| {
+            let (store, networks, held) = (store.clone(), networks.clone(), held.clone());
+            std::thread::spawn(move || {
+                let mut chance = 0x9e37_79b9_7f4a_7c15 ^ (worker << 32 | 1);
+                let mut random = move |below: u64| {
+                    chance ^= chance << 13;
+                    chance ^= chance >> 7;
+                    chance ^= chance << 17;
+                    chance % below
+                };
+                let mut mine: VecDeque<(Lease, Vec<String>)> = VecDeque::new();
+                for plan in 0..250u64 {
+                    let id = worker << 32 | plan;
+                    let locked = store.lock().unwrap();
+                    let mut lease = got(locked.claim(&format!("{worker}-{plan}")).unwrap());
+                    let mut names = Vec::new();
+                    for _ in 0..=random(3) {
+                        let asked = port(30_000 + random(60) as u16);
+                        match locked.take_port(&mut lease, &asked) {
+                            Ok(Claim::Got(())) => names.push(format!("port {}", asked.host_port)),
+                            Ok(Claim::Stale(stale)) => locked.release(stale).unwrap(),
+                            Err(LeaseError::PortTaken { .. }) => {}
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                    let network = networks.get("n").unwrap();
+                    match locked
+                        .take_address(&mut lease, network, &network.stacks[0])
+                        .unwrap()
+                    {
+                        Claim::Got(address) => names.push(format!("address {address}")),
+                        Claim::Stale(stale) => locked.release(stale).unwrap(),
+                    }
+                    names.sort();
+                    names.dedup();
+                    let mut account = held.lock().unwrap();
+                    for name in &names {
+                        assert_eq!(account.insert(name.clone(), id), None, "{name} was given twice");
+                    }
+                    mine.push_back((lease, names));
+                    // The last plan lets go of everything, the others keep a few alive.
+                    let keep = if plan < 249 { 8 } else { 0 };
+                    while mine.len() > keep {
+                        let (lease, names) = mine.pop_front().unwrap();
+                        names
+                            .iter()
+                            .for_each(|name| assert!(account.remove(name).is_some()));
+                        if random(4) == 0 {
+                            drop(lease); // dies with what it holds
+                        } else {
+                            locked.release(lease).unwrap();
+                        }
+                    }
+                }
+            })
+        });
+        workers
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|worker| worker.join().unwrap());
+        // All are dead now; taking them back leaves nothing.
+        let locked = store.lock().unwrap();
+        for lease in locked.stale().unwrap() {
+            locked.release(lease).unwrap();
+        }
+        assert_eq!(files(dir.path()), [""; 0]);
+    }
+}

@@ -1,0 +1,329 @@
+//! From a request to a pod's network, and the clean-up after those who could not.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::{
+    NetworkError, PodNetwork, Request, Step, Watch,
+    config::{Config, Networks},
+    lease::{Claim, Lease},
+    names::{self, Files, NodeResolvers},
+    node::{BridgePlan, DefaultRoutes, Interface, Namespace, Node},
+    pod::Held,
+    request::{Attachment, Kind, RequestError},
+    ruleset::Found,
+};
+use crate::mesos::v1;
+
+/// One per executor: makes and undoes the networks of its pods.
+#[derive(Debug)]
+pub struct Manager {
+    config: Config,
+    networks: Networks,
+    agent_address: Option<IpAddr>,
+    watch: Watch,
+    /// Opened by the first pod that needs it: nothing is touched for pods on the host's network.
+    node: Mutex<Option<Arc<Node>>>,
+    /// A namespace made ahead of time, or about to be.
+    warm: Mutex<Option<oneshot::Receiver<std::io::Result<Namespace>>>>,
+}
+
+/// What the node has for pods' networks; for `podling node check`.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub table: Found,
+    /// Network, its bridge, and whether that exists and is up.
+    pub bridges: Vec<(String, String, bool)>,
+    pub pods_alive: usize,
+    /// Journals of dead executors that the next clean-up takes back.
+    pub pods_dead: usize,
+    /// Settings of the node that pods' networks need, and their present values.
+    pub settings: Vec<(&'static str, Option<String>)>,
+}
+
+impl Manager {
+    /// Checks the configuration; touches nothing.
+    pub fn open(config: Config) -> Result<Manager, NetworkError> {
+        Ok(Manager {
+            networks: config.check()?,
+            config,
+            agent_address: None,
+            watch: Watch::default(),
+            node: Mutex::default(),
+            warm: Mutex::default(),
+        })
+    }
+
+    /// The address reported for pods on the host's network.
+    #[must_use]
+    pub fn with_agent_address(mut self, address: Option<IpAddr>) -> Manager {
+        self.agent_address = address;
+        self
+    }
+
+    /// Looks before every step.
+    #[must_use]
+    pub fn with_watch(mut self, watch: Watch) -> Manager {
+        self.watch = watch;
+        self
+    }
+
+    /// Reads what a pod asks for. `extras` is the `network` value of `ExecutorInfo.data`.
+    pub fn read(
+        &self,
+        container: Option<&v1::ContainerInfo>,
+        extras: Option<&Value>,
+    ) -> Result<Request, RequestError> {
+        Request::read(container, extras, &self.networks, &|_| false)
+    }
+
+    /// Has a namespace made in the background, so that the next pod does not wait for it.
+    pub fn warm(&self) {
+        let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
+        if warm.is_none() {
+            *warm = begin_namespace().ok();
+        }
+    }
+
+    /// Makes the network of a pod. `pod` names it on this node and in its lease: the executor's container id.
+    ///
+    /// A failure or a drop on the way leaves nothing behind.
+    pub async fn set_up(&self, request: &Request, pod: &str) -> Result<PodNetwork, NetworkError> {
+        match &request.kind {
+            Kind::Host => Ok(PodNetwork::host(request.hostname.clone(), self.agent_address)),
+            Kind::Agent(infos) => {
+                let node = self.node()?;
+                let interfaces = blocking(move || node.interfaces()).await?;
+                Ok(PodNetwork::agent(
+                    request.hostname.clone(),
+                    infos.clone(),
+                    interfaces,
+                ))
+            }
+            Kind::Own(attachments) => self.make(request, attachments, pod).await,
+        }
+    }
+
+    async fn make(
+        &self,
+        request: &Request,
+        attachments: &[Attachment],
+        pod: &str,
+    ) -> Result<PodNetwork, NetworkError> {
+        let node = self.node()?;
+        self.watch.before(Step::Namespace)?;
+        let mut namespace = self.namespace().await?;
+        let (held, plans) = loop {
+            let (to, pod, wanted) = (node.clone(), pod.to_owned(), attachments.to_vec());
+            // From here on the journal tells what to undo, and `Held` does so when it is dropped, also when nobody waits
+            // for the answer of the blocking thread any more.
+            let claim = blocking(move || {
+                Ok(match to.reserve(&pod, &wanted)? {
+                    Claim::Stale(stale) => Claim::Stale(stale),
+                    Claim::Got(reserved) => {
+                        let mut held = Held::new(to.clone(), reserved.lease, namespace);
+                        if let Err(error) = connect(&to, &mut held, &reserved.plans) {
+                            held.undo();
+                            return Err(error);
+                        }
+                        Claim::Got((held, reserved.plans))
+                    }
+                })
+            })
+            .await?;
+            match claim {
+                Claim::Got(got) => break got,
+                Claim::Stale(stale) => {
+                    self.take_back(stale).await?;
+                    self.reclaim().await?;
+                    namespace = self.namespace().await?;
+                }
+            }
+        };
+        let interfaces: Vec<Interface> = attachments
+            .iter()
+            .zip(&plans)
+            .enumerate()
+            .map(|(index, (attachment, plan))| Interface {
+                name: interface_name(index),
+                network: attachment.name.clone(),
+                addresses: plan.as_ref().map(BridgePlan::addresses).unwrap_or_default(),
+            })
+            .collect();
+        let dns = plans.iter().flatten().find_map(|plan| plan.network().dns.clone());
+        let hostname = names::hostname(request.hostname.as_deref(), pod);
+        let addresses: Vec<IpAddr> = interfaces
+            .iter()
+            .flat_map(|interface| &interface.addresses)
+            .map(|(address, _)| *address)
+            .collect();
+        let main = read_resolvers("/etc/resolv.conf").unwrap_or_default();
+        let upstream = read_resolvers("/run/systemd/resolve/resolv.conf");
+        let resolvers = NodeResolvers {
+            main: &main,
+            upstream: upstream.as_deref(),
+        };
+        let files = Files {
+            hosts: names::hosts(&hostname, &addresses),
+            resolv_conf: names::resolv_conf(dns.as_ref(), self.config.dns.as_ref(), resolvers),
+            hostname: format!("{hostname}\n"),
+        };
+        Ok(PodNetwork::own(
+            held,
+            hostname,
+            attachments.to_vec(),
+            interfaces,
+            files,
+        ))
+    }
+
+    /// The one made ahead, or a new one.
+    async fn namespace(&self) -> Result<Namespace, NetworkError> {
+        let ahead = self.warm.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let coming = match ahead {
+            Some(coming) => coming,
+            None => begin_namespace().map_err(NetworkError::Namespace)?,
+        };
+        coming
+            .await
+            .map_err(|_| NetworkError::BrokenOff)?
+            .map_err(NetworkError::Namespace)
+    }
+
+    /// Takes back what dead executors of this node held. Living ones and everything that is not ours stay untouched.
+    /// Answers how many pods that were.
+    pub async fn reclaim(&self) -> Result<usize, NetworkError> {
+        let node = self.node()?;
+        let stale = blocking({
+            let node = node.clone();
+            move || Ok(node.store.lock()?.stale()?)
+        })
+        .await?;
+        let count = stale.len();
+        for lease in stale {
+            self.take_back(lease).await?;
+        }
+        Ok(count)
+    }
+
+    async fn take_back(&self, stale: Lease) -> Result<(), NetworkError> {
+        tracing::info!(
+            pod = stale.pod(),
+            "taking back the network of a pod whose executor is gone"
+        );
+        let node = self.node()?;
+        blocking(move || node.undo(stale)).await
+    }
+
+    /// Removes bridges and table from the node, unless a pod still lives. Answers whether it did.
+    pub async fn dismantle(&self) -> Result<bool, NetworkError> {
+        self.reclaim().await?;
+        let node = self.node()?;
+        blocking(move || node.dismantle()).await
+    }
+
+    /// What the node has for pods' networks; changes nothing.
+    pub async fn report(&self) -> Result<Report, NetworkError> {
+        let node = self.node()?;
+        blocking(move || {
+            let mut bridges = Vec::new();
+            for network in node.networks.iter() {
+                let up = node.find_bridge(network)?.is_some_and(|link| link.up);
+                bridges.push((network.name.clone(), network.bridge.clone(), up));
+            }
+            let locked = node.store.lock()?;
+            let (pods_alive, pods_dead) = (locked.alive()?, locked.stale()?.len());
+            drop(locked);
+            let setting = |key: &'static str| {
+                let value = std::fs::read_to_string(format!("/proc/sys/{key}")).ok();
+                (key, value.map(|value| value.trim().to_owned()))
+            };
+            Ok(Report {
+                table: node.table()?,
+                bridges,
+                pods_alive,
+                pods_dead,
+                settings: vec![
+                    setting("net/ipv4/ip_forward"),
+                    setting("net/ipv6/conf/all/forwarding"),
+                ],
+            })
+        })
+        .await
+    }
+
+    fn node(&self) -> Result<Arc<Node>, NetworkError> {
+        let mut node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*node {
+            Some(node) => Ok(node.clone()),
+            None => Ok(node
+                .insert(Arc::new(Node::open(&self.config, self.watch.clone())?))
+                .clone()),
+        }
+    }
+}
+
+pub(super) fn interface_name(index: usize) -> String {
+    format!("eth{index}")
+}
+
+/// Interfaces, addresses, routes and rules of a pod on built-in bridges.
+fn connect(node: &Node, held: &mut Held, plans: &[Option<BridgePlan>]) -> Result<(), NetworkError> {
+    let mut routes = DefaultRoutes {
+        ipv4: true,
+        ipv6: true,
+    };
+    let (namespace, lease) = held.parts()?;
+    for (index, plan) in plans.iter().enumerate() {
+        let Some(plan) = plan else {
+            // Plug-ins bring the default routes of their networks.
+            routes = DefaultRoutes {
+                ipv4: false,
+                ipv6: false,
+            };
+            continue;
+        };
+        node.connect(namespace, lease, plan, &interface_name(index), routes)?;
+        for (address, _) in plan.addresses() {
+            routes.ipv4 &= !address.is_ipv4();
+            routes.ipv6 &= !address.is_ipv6();
+        }
+    }
+    if plans.iter().any(Option::is_some) {
+        node.publish(lease)?;
+    }
+    Ok(())
+}
+
+fn begin_namespace() -> std::io::Result<oneshot::Receiver<std::io::Result<Namespace>>> {
+    let (done, coming) = oneshot::channel();
+    thread::Builder::new()
+        .name("netns-ahead".to_owned())
+        .stack_size(128 << 10)
+        .spawn(move || {
+            // Nobody may be waiting any more; the namespace then goes as it came.
+            let _ = done.send(Namespace::create());
+        })?;
+    Ok(coming)
+}
+
+/// Runs `work` beside the runtime. The thread it runs on never changes its network namespace.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, NetworkError> + Send + 'static,
+) -> Result<T, NetworkError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(NetworkError::BrokenOff))
+}
+
+/// A resolver file of the node; a huge one is not one.
+fn read_resolvers(path: &str) -> Option<String> {
+    let text = std::fs::read(path).ok()?;
+    (text.len() <= 64 << 10).then(|| String::from_utf8_lossy(&text).into_owned())
+}

@@ -1,0 +1,553 @@
+//! The node's side of the built-in bridge: bridges, interface pairs, addresses, the table of rules.
+//!
+//! Everything here blocks for as long as the kernel takes, which is a millisecond when nobody else holds its route lock;
+//! the manager runs it beside the runtime.
+
+use std::{
+    fs, io,
+    net::IpAddr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    Step, Watch,
+    config::{Config, Network, Networks, derived_mac, derived_name},
+    error::{NetworkError, kernel},
+    lease::{Claim, Entry, Lease, Locked, Store},
+    link::{self, Link, Pair},
+    request::{Attachment, Maker},
+    ruleset::{Found, PublishedPort, Ruleset, Share},
+    subnet::Subnet,
+};
+use crate::sys::{
+    netlink::{Batch, Family, Socket},
+    netns,
+};
+
+/// A pod's namespace, and a socket that speaks from inside it.
+#[derive(Debug)]
+pub(super) struct Namespace {
+    fd: OwnedFd,
+    route: Socket,
+}
+
+/// What containers may expect of a namespace of their own: any user may ping and listen on any port (as in Docker), no
+/// neighbour makes itself our router, and addresses are usable at once.
+const SETTINGS: [(&str, &str); 4] = [
+    ("net/ipv4/ping_group_range", "0 2147483647"),
+    ("net/ipv4/ip_unprivileged_port_start", "0"),
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/default/accept_dad", "0"),
+];
+
+impl Namespace {
+    /// Blocks for about half a millisecond.
+    pub fn create() -> io::Result<Namespace> {
+        let (fd, route) = netns::create(|| {
+            for (key, value) in SETTINGS {
+                // Comforts: a kernel without IPv6 or a user namespace may refuse some of them.
+                if let Err(error) = fs::write(format!("/proc/sys/{key}"), value) {
+                    tracing::debug!(key, value, %error, "a pod goes without this setting");
+                }
+            }
+            let mut route = Socket::open(Family::Route)?;
+            let lo = link::find(&mut route, "lo").map_err(io::Error::other)?;
+            let mut batch = Batch::new();
+            link::set_up(&mut batch, lo.map_or(1, |lo| lo.index));
+            route.transact(&batch).map_err(io::Error::other)?;
+            Ok(route)
+        })?;
+        Ok(Namespace { fd, route })
+    }
+
+    pub fn route(&mut self) -> &mut Socket {
+        &mut self.route
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// An interface inside a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// `eth0`, `eth1`, …
+    pub name: String,
+    /// The network as the pod named it.
+    pub network: String,
+    pub addresses: Addresses,
+}
+
+/// Addresses with the length of their network's prefix.
+pub type Addresses = Vec<(IpAddr, u8)>;
+
+/// One for all that we do on this node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub networks: Networks,
+    pub store: Store,
+    pub watch: Watch,
+    enable_forwarding: bool,
+    ruleset: Ruleset,
+    // Sockets answer one batch at a time; each is held for the length of one exchange with the kernel.
+    route: Mutex<Socket>,
+    nft: Mutex<Socket>,
+}
+
+fn hold(socket: &Mutex<Socket>) -> MutexGuard<'_, Socket> {
+    // A panic while it was held leaves at most an unread answer, which its number tells apart from later ones.
+    socket.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a pod is about to have: reserved, not yet made.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    pub lease: Lease,
+    /// One for each attachment of the request, in order.
+    pub plans: Vec<Option<BridgePlan>>,
+}
+
+/// One interface on a built-in bridge.
+#[derive(Debug)]
+pub(super) struct BridgePlan {
+    network: Arc<Network>,
+    bridge: Link,
+    addresses: Vec<(IpAddr, Subnet, IpAddr)>,
+}
+
+impl Node {
+    /// Stays in the network namespace of the calling thread.
+    pub fn open(config: &Config, watch: Watch) -> Result<Node, NetworkError> {
+        let networks = config.check()?;
+        let open = |family, name: &str| {
+            Socket::open(family).map_err(|error| kernel(format!("open a {name} socket"))(error.into()))
+        };
+        Ok(Node {
+            ruleset: Ruleset::new(&config.table, &networks),
+            store: Store::open(&config.state_dir)?,
+            enable_forwarding: config.enable_forwarding,
+            route: Mutex::new(open(Family::Route, "route")?),
+            nft: Mutex::new(open(Family::Netfilter, "netfilter")?),
+            networks,
+            watch,
+        })
+    }
+
+    /// Reserves addresses and ports for a pod, and sees to it that its bridges are there. What was taken is given back
+    /// when something is refused.
+    pub fn reserve(&self, pod: &str, attachments: &[Attachment]) -> Result<Claim<Reserved>, NetworkError> {
+        let locked = self.store.lock()?;
+        self.watch.before(Step::Lease)?;
+        let lease = match locked.claim(pod)? {
+            Claim::Got(lease) => lease,
+            Claim::Stale(stale) => return Ok(Claim::Stale(stale)),
+        };
+        let mut reserved = Reserved {
+            lease,
+            plans: Vec::new(),
+        };
+        match self.fill(&locked, &mut reserved, attachments) {
+            Ok(Claim::Got(())) => Ok(Claim::Got(reserved)),
+            Ok(Claim::Stale(stale)) => {
+                locked.release(reserved.lease)?;
+                Ok(Claim::Stale(stale))
+            }
+            Err(error) => {
+                if let Err(second) = locked.release(reserved.lease) {
+                    tracing::warn!(pod, error = %second, "a reservation could not be given back");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(
+        &self,
+        locked: &Locked<'_>,
+        reserved: &mut Reserved,
+        attachments: &[Attachment],
+    ) -> Result<Claim<()>, NetworkError> {
+        let Reserved { lease, plans } = reserved;
+        let mut taken: Vec<PublishedPort> = Vec::new();
+        for attachment in attachments {
+            let Maker::Bridge(network) = &attachment.by else {
+                plans.push(None);
+                continue;
+            };
+            let mut addresses = Vec::new();
+            for stack in &network.stacks {
+                self.watch.before(Step::Address)?;
+                match locked.take_address(lease, network, stack)? {
+                    Claim::Got(address) => addresses.push((address, stack.subnet, stack.gateway)),
+                    Claim::Stale(stale) => return Ok(Claim::Stale(stale)),
+                }
+            }
+            for mapping in &attachment.port_mappings {
+                for (address, _, _) in &addresses {
+                    let port = PublishedPort {
+                        protocol: mapping.protocol,
+                        host_port: mapping.host_port,
+                        address: *address,
+                        container_port: mapping.container_port,
+                    };
+                    // The first network of the pod that can answer for a family does.
+                    if taken.iter().any(|other| other.is_instead_of(&port)) {
+                        continue;
+                    }
+                    self.watch.before(Step::Port)?;
+                    match locked.take_port(lease, &port)? {
+                        Claim::Got(()) => taken.push(port),
+                        Claim::Stale(stale) => return Ok(Claim::Stale(stale)),
+                    }
+                }
+            }
+            self.watch.before(Step::Bridge)?;
+            let bridge = self.bridge(network)?;
+            plans.push(Some(BridgePlan {
+                network: network.clone(),
+                bridge,
+                addresses,
+            }));
+        }
+        Ok(Claim::Got(()))
+    }
+
+    /// The network's bridge, made or repaired as far as needed.
+    fn bridge(&self, network: &Network) -> Result<Link, NetworkError> {
+        let doing = |what: &str| {
+            kernel(format!(
+                "{what} bridge {} of network {}",
+                network.bridge, network.name
+            ))
+        };
+        let mut route = hold(&self.route);
+        let found = link::find(&mut route, &network.bridge).map_err(doing("look for"))?;
+        let link = match found {
+            Some(link) => link,
+            None => {
+                Self::check_overlap(&mut route, network)?;
+                let mut batch = Batch::new();
+                link::add_bridge(&mut batch, &network.bridge, network.bridge_mac, network.mtu);
+                route.transact(&batch).map_err(doing("make"))?;
+                let mut batch = Batch::new();
+                link::set_alias(
+                    &mut batch,
+                    &network.bridge,
+                    &format!("podling network {}", network.name),
+                );
+                route.transact(&batch).map_err(doing("mark"))?;
+                let made = link::find(&mut route, &network.bridge).map_err(doing("look for"))?;
+                made.ok_or_else(|| doing("find")(io::Error::from_raw_os_error(libc::ENODEV).into()))?
+            }
+        };
+        if !is_bridge_of(&link, network) {
+            return Err(NetworkError::ForeignBridge {
+                name: network.bridge.clone(),
+                network: network.name.clone(),
+            });
+        }
+        self.forward(network)?;
+        let present = link::addresses(&mut route, link.index).map_err(doing("read the addresses of"))?;
+        let mut batch = Batch::new();
+        if !link.up {
+            link::set_up(&mut batch, link.index);
+        }
+        for stack in &network.stacks {
+            if !present.iter().any(|assigned| assigned.address == stack.gateway) {
+                link::add_address(&mut batch, link.index, stack.gateway, stack.subnet);
+            }
+        }
+        if !batch.is_empty() {
+            route.transact(&batch).map_err(doing("set up"))?;
+        }
+        Ok(link)
+    }
+
+    /// A subnet that the node already uses elsewhere would cut that off.
+    fn check_overlap(route: &mut Socket, network: &Network) -> Result<(), NetworkError> {
+        let doing = || kernel("read the addresses of this node");
+        let present = link::addresses(route, 0).map_err(doing())?;
+        for stack in &network.stacks {
+            let taken = present
+                .iter()
+                .find(|assigned| stack.subnet.contains(assigned.address));
+            if let Some(assigned) = taken {
+                let links = link::all(route).map_err(doing())?;
+                let link = links.into_iter().find(|link| link.index == assigned.link);
+                return Err(NetworkError::Overlap {
+                    network: network.name.clone(),
+                    subnet: stack.subnet.to_string(),
+                    taken: format!("{}/{}", assigned.address, assigned.prefix),
+                    interface: link.map(|link| link.name).unwrap_or_default(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The node's settings that a bridge needs. Those of the bridge itself are ours; forwarding is the whole node's.
+    fn forward(&self, network: &Network) -> Result<(), NetworkError> {
+        for stack in &network.stacks {
+            let four = stack.subnet.is_ipv4();
+            let key = if four {
+                "net/ipv4/ip_forward"
+            } else {
+                "net/ipv6/conf/all/forwarding"
+            };
+            if !setting_is(key, "1") {
+                if !self.enable_forwarding {
+                    return Err(NetworkError::NoForwarding {
+                        key,
+                        network: network.name.clone(),
+                    });
+                }
+                set(key, "1")?;
+                tracing::warn!(key, network = network.name, "turned on forwarding on this node");
+            }
+            if four {
+                // Lets answers to connections from the node's own loopback to a published port come back.
+                let key = format!("net/ipv4/conf/{}/route_localnet", network.bridge);
+                if !setting_is(&key, "1") {
+                    set(&key, "1")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the interface of one plan: a pair, its peer born in the pod's namespace, addresses and routes inside.
+    pub fn connect(
+        &self,
+        namespace: &mut Namespace,
+        lease: &mut Lease,
+        plan: &BridgePlan,
+        interface: &str,
+        routes: DefaultRoutes,
+    ) -> Result<(), NetworkError> {
+        self.watch.before(Step::Link)?;
+        self.pair(namespace, lease, plan, interface)?;
+        self.watch.before(Step::Inside)?;
+        let doing = |what: &str| kernel(format!("{what} {interface} of pod {}", lease.pod()));
+        let route = namespace.route();
+        let inside = link::find(route, interface).map_err(doing("find"))?;
+        let inside =
+            inside.ok_or_else(|| doing("find")(io::Error::from_raw_os_error(libc::ENODEV).into()))?;
+        let mut batch = Batch::new();
+        if !plan.addresses.iter().any(|(address, ..)| address.is_ipv6()) {
+            link::set_no_ipv6(&mut batch, inside.index);
+        }
+        link::set_up(&mut batch, inside.index);
+        for (address, subnet, gateway) in &plan.addresses {
+            link::add_address(&mut batch, inside.index, *address, *subnet);
+            if let Some(mac) = plan.bridge.mac {
+                link::add_neighbour(&mut batch, inside.index, *gateway, mac);
+            }
+            if routes.wanted(*address) {
+                link::add_default_route(&mut batch, inside.index, *gateway);
+            }
+        }
+        route.transact(&batch).map_err(doing("set up"))
+    }
+
+    fn pair(
+        &self,
+        namespace: &Namespace,
+        lease: &mut Lease,
+        plan: &BridgePlan,
+        interface: &str,
+    ) -> Result<(), NetworkError> {
+        let pod = lease.pod().to_owned();
+        // Follows from the address, so that who gets the address next is not looked for at a dead place.
+        let first = plan.addresses.first().map(|(address, ..)| *address);
+        let peer_mac = match first {
+            Some(IpAddr::V4(address)) => {
+                let [a, b, c, d] = address.octets();
+                [0x02, 0x70, a, b, c, d]
+            }
+            Some(IpAddr::V6(address)) => derived_mac(&address.to_string()),
+            None => derived_mac(&pod),
+        };
+        for attempt in 0..4 {
+            let name = derived_name("plv", &format!("{pod}/{interface}/{attempt}"));
+            lease.note(Entry::Link { name: name.clone() })?;
+            let mut batch = Batch::new();
+            link::add_pair(
+                &mut batch,
+                &Pair {
+                    name: &name,
+                    mac: link_mac(&pod, &name),
+                    bridge: plan.bridge.index,
+                    mtu: plan.network.mtu,
+                    peer: interface,
+                    peer_mac,
+                    peer_namespace: namespace.as_fd().as_raw_fd(),
+                },
+            );
+            let doing = kernel(format!("make interface {interface} of pod {pod}"));
+            let mut route = hold(&self.route);
+            match route.transact(&batch) {
+                Ok(()) => {
+                    let mut batch = Batch::new();
+                    link::set_port(&mut batch, &name, &alias(&pod, interface));
+                    return route.transact(&batch).map_err(doing);
+                }
+                // Somebody else's, or the last moments of a dead pod's.
+                Err(refused) if refused.is(libc::EEXIST) => {}
+                Err(refused) => return Err(doing(refused)),
+            }
+        }
+        Err(NetworkError::NoInterfaceName {
+            pod,
+            interface: interface.to_owned(),
+        })
+    }
+
+    /// Puts a pod's addresses and ports into the table of rules, laying or repairing the table when needed.
+    pub fn publish(&self, lease: &mut Lease) -> Result<(), NetworkError> {
+        self.watch.before(Step::Publish)?;
+        let locked = self.store.lock()?;
+        let doing = |what: &str| kernel(format!("{what} the nftables table of pods"));
+        let mut nft = hold(&self.nft);
+        let found = self.ruleset.find(&mut nft).map_err(doing("read"))?;
+        lease.note(Entry::Published)?;
+        if found == Found::Whole {
+            return self
+                .ruleset
+                .add(&mut nft, &locked.share(lease))
+                .map_err(doing("add to"));
+        }
+        if found == Found::Changed {
+            tracing::warn!("the nftables table of pods was changed or is of another version; laying it anew");
+        }
+        self.ruleset
+            .lay(&mut nft, &locked.published()?)
+            .map_err(doing("lay"))
+    }
+
+    /// Undoes all that a journal tells, whoever wrote it, and gives back what it holds.
+    pub fn undo(&self, lease: Lease) -> Result<(), NetworkError> {
+        for entry in lease.entries() {
+            let Entry::Link { name } = entry else { continue };
+            let doing = |what: &str| kernel(format!("{what} interface {name} of pod {}", lease.pod()));
+            let mut route = hold(&self.route);
+            let found = link::find(&mut route, name).map_err(doing("look for"))?;
+            // Another's interface may have come to the same name.
+            if let Some(link) = found.filter(|link| link.mac == Some(link_mac(lease.pod(), name))) {
+                link::delete(&mut route, link.index).map_err(doing("remove"))?;
+            }
+        }
+        let locked = self.store.lock()?;
+        if lease.is_published() {
+            let share: Share = locked.share(&lease);
+            let doing = kernel("take a pod out of the nftables table");
+            self.ruleset.remove(&mut hold(&self.nft), &share).map_err(doing)?;
+        }
+        Ok(locked.release(lease)?)
+    }
+
+    /// Removes bridges and table, unless a pod lives.
+    pub fn dismantle(&self) -> Result<bool, NetworkError> {
+        let locked = self.store.lock()?;
+        if locked.alive()? > 0 {
+            return Ok(false);
+        }
+        self.ruleset
+            .delete(&mut hold(&self.nft))
+            .map_err(kernel("remove the nftables table of pods"))?;
+        let mut route = hold(&self.route);
+        for network in self.networks.iter() {
+            let doing = |what: &str| kernel(format!("{what} bridge {}", network.bridge));
+            let found = link::find(&mut route, &network.bridge).map_err(doing("look for"))?;
+            if let Some(link) = found.filter(|link| is_bridge_of(link, network)) {
+                link::delete(&mut route, link.index).map_err(doing("remove"))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// How the table of rules is now.
+    pub fn table(&self) -> Result<Found, NetworkError> {
+        self.ruleset
+            .find(&mut hold(&self.nft))
+            .map_err(kernel("read the nftables table of pods"))
+    }
+
+    /// The bridge of a network, if it is there.
+    pub fn find_bridge(&self, network: &Network) -> Result<Option<Link>, NetworkError> {
+        let doing = kernel(format!("look for bridge {}", network.bridge));
+        link::find(&mut hold(&self.route), &network.bridge).map_err(doing)
+    }
+
+    /// The addresses that this node itself has on `eth0`, `eth1`, …, in that order.
+    pub fn interfaces(&self) -> Result<Vec<(String, Addresses)>, NetworkError> {
+        let doing = || kernel("read the addresses of this node");
+        let mut route = hold(&self.route);
+        let mut links = link::all(&mut route).map_err(doing())?;
+        links.retain(|link| link.name != "lo");
+        links.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+        let assigned = link::addresses(&mut route, 0).map_err(doing())?;
+        let of = |link: &Link| {
+            let ours = assigned
+                .iter()
+                .filter(|assigned| assigned.link == link.index && assigned.global);
+            ours.map(|assigned| (assigned.address, assigned.prefix)).collect()
+        };
+        Ok(links.iter().map(|link| (link.name.clone(), of(link))).collect())
+    }
+}
+
+/// What a bridge of ours looks like. The address follows from the network's name and is given in the very message that
+/// makes the bridge, so there is no moment at which it cannot be told from others.
+fn is_bridge_of(link: &Link, network: &Network) -> bool {
+    link.kind.as_deref() == Some("bridge") && link.mac == Some(network.bridge_mac)
+}
+
+/// The address of the node's end of a pair: tells our interfaces from others of the same name.
+fn link_mac(pod: &str, name: &str) -> [u8; 6] {
+    derived_mac(&format!("{pod} {name}"))
+}
+
+/// At most 255 bytes fit.
+fn alias(pod: &str, interface: &str) -> String {
+    format!("podling {interface} of {pod}").chars().take(60).collect()
+}
+
+/// Which default routes an interface shall have: the pod's first network that can give one does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DefaultRoutes {
+    pub ipv4: bool,
+    pub ipv6: bool,
+}
+
+impl DefaultRoutes {
+    fn wanted(self, address: IpAddr) -> bool {
+        if address.is_ipv4() { self.ipv4 } else { self.ipv6 }
+    }
+}
+
+impl BridgePlan {
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+            .iter()
+            .map(|(address, subnet, _)| (*address, subnet.prefix()))
+            .collect()
+    }
+
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+}
+
+fn setting_is(key: &str, value: &str) -> bool {
+    fs::read_to_string(format!("/proc/sys/{key}")).is_ok_and(|text| text.trim() == value)
+}
+
+fn set(key: &str, value: &'static str) -> Result<(), NetworkError> {
+    let path = PathBuf::from(format!("/proc/sys/{key}"));
+    fs::write(&path, value).map_err(|cause| NetworkError::Setting { path, value, cause })
+}

@@ -1,0 +1,264 @@
+//! The network of one pod: what members join, what is told about it, and its end.
+
+use std::{
+    net::IpAddr,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    thread,
+};
+
+use super::{
+    NetworkError,
+    lease::Lease,
+    manager::blocking,
+    names::Files,
+    node::{Addresses, Interface, Namespace, Node},
+    request::{Attachment, PortMapping, ip_address},
+};
+use crate::mesos::v1;
+
+/// Everything that exists for a pod on this node. Undone by [`Held::release`], or by a thread of its own when dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    node: Arc<Node>,
+    lease: Option<Lease>,
+    namespace: Option<Namespace>,
+}
+
+impl Held {
+    pub fn new(node: Arc<Node>, lease: Lease, namespace: Namespace) -> Held {
+        Held {
+            node,
+            lease: Some(lease),
+            namespace: Some(namespace),
+        }
+    }
+
+    pub fn parts(&mut self) -> Result<(&mut Namespace, &mut Lease), NetworkError> {
+        match (&mut self.namespace, &mut self.lease) {
+            (Some(namespace), Some(lease)) => Ok((namespace, lease)),
+            _ => Err(NetworkError::BrokenOff),
+        }
+    }
+
+    fn namespace(&self) -> Option<BorrowedFd<'_>> {
+        self.namespace.as_ref().map(AsFd::as_fd)
+    }
+
+    /// At once, on the calling thread, which may block; a failure is left to the next clean-up.
+    pub fn undo(mut self) {
+        if let Some(lease) = self.lease.take() {
+            undo(&self.node, lease);
+        }
+    }
+
+    async fn release(mut self) -> Result<(), NetworkError> {
+        let (node, lease, namespace) = (self.node.clone(), self.lease.take(), self.namespace.take());
+        blocking(move || {
+            let undone = lease.map_or(Ok(()), |lease| node.undo(lease));
+            drop(namespace);
+            undone
+        })
+        .await
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(lease) = self.lease.take() else { return };
+        let (node, namespace) = (self.node.clone(), self.namespace.take());
+        let pod = lease.pod().to_owned();
+        let work = move || {
+            undo(&node, lease);
+            drop(namespace);
+        };
+        // Without a thread the lease is dropped with its lock, and the next clean-up finds it.
+        if let Err(error) = thread::Builder::new().name("net-undo".to_owned()).spawn(work) {
+            tracing::warn!(pod, %error, "a pod's network was not undone; the next clean-up does it");
+        }
+    }
+}
+
+fn undo(node: &Node, lease: Lease) {
+    let pod = lease.pod().to_owned();
+    if let Err(error) = node.undo(lease) {
+        tracing::warn!(pod, %error, "a pod's network was not undone; the next clean-up does it");
+    }
+}
+
+/// The network of one pod.
+///
+/// Ends with [`Self::tear_down`]. Dropped instead, it is undone in the background; if the process dies, the namespace goes
+/// with it and the next [`Manager::reclaim`](super::Manager::reclaim) takes back the rest.
+#[derive(Debug)]
+pub struct PodNetwork {
+    held: Option<Held>,
+    hostname: Option<String>,
+    files: Option<Files>,
+    interfaces: Vec<Interface>,
+    attachments: Vec<Attachment>,
+    infos: Vec<v1::NetworkInfo>,
+    address: Option<IpAddr>,
+}
+
+impl PodNetwork {
+    pub(super) fn host(hostname: Option<String>, address: Option<IpAddr>) -> PodNetwork {
+        let info = v1::NetworkInfo {
+            ip_addresses: address.into_iter().map(ip_address).collect(),
+            ..Default::default()
+        };
+        PodNetwork {
+            held: None,
+            hostname,
+            files: None,
+            interfaces: Vec::new(),
+            attachments: Vec::new(),
+            infos: vec![info],
+            address,
+        }
+    }
+
+    /// `found` are this process's own interfaces; the agent's CNI names them `eth0`, `eth1`, … in the order of the infos.
+    pub(super) fn agent(
+        hostname: Option<String>,
+        mut infos: Vec<v1::NetworkInfo>,
+        found: Vec<(String, Addresses)>,
+    ) -> PodNetwork {
+        let mut interfaces = Vec::new();
+        for (index, info) in infos.iter_mut().enumerate() {
+            let name = super::manager::interface_name(index);
+            let Some((_, addresses)) = found.iter().find(|(found, _)| *found == name) else {
+                continue;
+            };
+            info.ip_addresses = addresses
+                .iter()
+                .map(|(address, _)| ip_address(*address))
+                .collect();
+            let network = info.name.clone().unwrap_or_default();
+            interfaces.push(Interface {
+                name,
+                network,
+                addresses: addresses.clone(),
+            });
+        }
+        let address = first_address(&interfaces);
+        PodNetwork {
+            held: None,
+            hostname,
+            files: None,
+            interfaces,
+            attachments: Vec::new(),
+            infos,
+            address,
+        }
+    }
+
+    pub(super) fn own(
+        held: Held,
+        hostname: String,
+        attachments: Vec<Attachment>,
+        interfaces: Vec<Interface>,
+        files: Files,
+    ) -> PodNetwork {
+        let infos = attachments
+            .iter()
+            .zip(&interfaces)
+            .map(|(attachment, interface)| info(attachment, interface));
+        PodNetwork {
+            hostname: Some(hostname),
+            files: Some(files),
+            infos: infos.collect(),
+            address: first_address(&interfaces),
+            held: Some(held),
+            interfaces,
+            attachments,
+        }
+    }
+
+    /// The namespace that members join; `None`: they stay in the executor's.
+    pub fn netns(&self) -> Option<BorrowedFd<'_>> {
+        self.held.as_ref().and_then(Held::namespace)
+    }
+
+    /// The members' host name; `None`: the node's.
+    pub fn hostname(&self) -> Option<&str> {
+        self.hostname.as_deref()
+    }
+
+    /// Contents of /etc/hosts, /etc/hostname and /etc/resolv.conf (N-04); `None`: the files that the executor itself sees.
+    pub fn files(&self) -> Option<&Files> {
+        self.files.as_ref()
+    }
+
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.interfaces
+            .iter()
+            .flat_map(|interface| &interface.addresses)
+            .map(|(address, _)| *address)
+    }
+
+    /// For `MESOS_CONTAINER_IP`.
+    pub fn container_ip(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// The ports of the node on which the pod answers.
+    pub fn published(&self) -> impl Iterator<Item = &PortMapping> {
+        self.attachments
+            .iter()
+            .flat_map(|attachment| &attachment.port_mappings)
+    }
+
+    /// For every status of a member (N-09, U-09).
+    pub fn network_infos(&self) -> Vec<v1::NetworkInfo> {
+        self.infos.clone()
+    }
+
+    /// Ends the network. Members must be gone: what still runs in the namespace keeps it, cut off, until it ends.
+    pub async fn tear_down(mut self) -> Result<(), NetworkError> {
+        match self.held.take() {
+            Some(held) => held.release().await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn first_address(interfaces: &[Interface]) -> Option<IpAddr> {
+    interfaces
+        .iter()
+        .flat_map(|interface| &interface.addresses)
+        .map(|(address, _)| *address)
+        .next()
+}
+
+fn info(attachment: &Attachment, interface: &Interface) -> v1::NetworkInfo {
+    let labels = attachment.labels.iter();
+    let labels: Vec<v1::Label> = labels
+        .map(|(key, value)| v1::Label {
+            key: key.clone(),
+            value: Some(value.clone()),
+        })
+        .collect();
+    let mappings = attachment.port_mappings.iter();
+    v1::NetworkInfo {
+        name: Some(attachment.name.clone()),
+        ip_addresses: interface
+            .addresses
+            .iter()
+            .map(|(address, _)| ip_address(*address))
+            .collect(),
+        labels: (!labels.is_empty()).then_some(v1::Labels { labels }),
+        port_mappings: mappings
+            .map(|mapping| v1::network_info::PortMapping {
+                host_port: mapping.host_port.into(),
+                container_port: mapping.container_port.into(),
+                protocol: Some(mapping.protocol.as_str().to_owned()),
+            })
+            .collect(),
+        ..Default::default()
+    }
+}

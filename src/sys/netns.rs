@@ -1,0 +1,82 @@
+//! Network namespaces held by descriptors.
+//!
+//! A namespace belongs to a thread, so everything here that has to be inside one runs on a fresh thread that ends
+//! right after: no thread of the runtime ever changes its own. Sockets keep the namespace they were made in, which is
+//! how the work goes on from outside.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    thread,
+};
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// Enough for a few system calls and file writes.
+const STACK: usize = 128 << 10;
+
+/// Makes a namespace and runs `inside` in it, on a thread of its own. The namespace lives as long as the descriptor, a
+/// process or a socket in it.
+pub fn create<T: Send + 'static>(
+    inside: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<(OwnedFd, T)> {
+    on_thread(move || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        Ok((current()?, inside()?))
+    })
+}
+
+/// Runs `inside` in an existing namespace, on a thread of its own.
+pub fn enter<T: Send + 'static>(
+    namespace: impl AsFd,
+    inside: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let namespace = namespace.as_fd().try_clone_to_owned()?;
+    on_thread(move || {
+        setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+        drop(namespace);
+        inside()
+    })
+}
+
+/// The calling thread's own.
+pub fn current() -> io::Result<OwnedFd> {
+    Ok(File::open("/proc/thread-self/ns/net")?.into())
+}
+
+fn on_thread<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let thread = thread::Builder::new()
+        .name("netns".to_owned())
+        .stack_size(STACK)
+        .spawn(work)?;
+    thread.join().unwrap_or_else(|_| {
+        Err(io::Error::other(
+            "the thread for the network namespace broke down",
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn identity(namespace: &OwnedFd) -> u64 {
+        File::from(namespace.try_clone().unwrap())
+            .metadata()
+            .unwrap()
+            .ino()
+    }
+
+    #[test]
+    fn the_caller_stays_where_it_is() {
+        let before = identity(&current().unwrap());
+        let (namespace, inside) = create(|| Ok(identity(&current()?))).unwrap();
+        assert_eq!(inside, identity(&namespace));
+        assert_ne!(inside, before);
+        assert_eq!(enter(&namespace, || Ok(identity(&current()?))).unwrap(), inside);
+        assert_eq!(identity(&current().unwrap()), before);
+    }
+}

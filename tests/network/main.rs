@@ -1,0 +1,9 @@
+//! The pod's network against the real kernel.
+//!
+//! Every test is a node of its own: a thread in a fresh network and mount namespace, with a private `/run`. Nothing of
+//! the machine's own links, rules or routes is in reach. Needs root, and `ip` and `nft` as independent witnesses.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod reach;
+mod support;
