@@ -3,10 +3,10 @@
 use std::{cell::RefCell, convert::Infallible, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body, Incoming},
     header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE},
 };
 
@@ -38,12 +38,16 @@ pub(super) async fn handle(
     let (head, body) = request.into_parts();
     let limit = core.borrow().flags.max_body;
     // The body is read in any case: an answer before its end would leave the connection in the middle of it.
-    let body = match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) => Err(Refusal::new(
+    let body = if body.size_hint().lower() > limit as u64 {
+        Err(Refusal::new(
             413,
-            format!("Cannot take the request body: {error}"),
-        )),
+            format!("The request body is longer than {limit} bytes"),
+        ))
+    } else {
+        let collected = Limited::new(body, limit).collect().await;
+        collected
+            .map(Collected::to_bytes)
+            .map_err(|error| Refusal::new(413, format!("Cannot take the request body: {error}")))
     };
     let mut call = None;
     let answered = body.and_then(|body| answer(&core, &link, &head, &body, &mut call));

@@ -251,3 +251,32 @@ impl Body for Answer {
         matches!(self, Answer::Whole(None))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_segmented_tap_writes_in_portions() {
+        let (socket, _peer) = duplex(64);
+        let mut tap = Tap {
+            socket,
+            link: Link::new(1, false),
+            segment: Some(3),
+        };
+        assert_eq!(tap.write(b"hello").await.unwrap(), 3);
+        tap.segment = None;
+        assert_eq!(tap.write(b"hello").await.unwrap(), 5);
+    }
+
+    #[tokio::test]
+    async fn orders_are_not_lost_when_nobody_waits() {
+        let link = Link::new(1, false);
+        link.order(Order::Freeze);
+        assert_eq!(link.next_order().await, Order::Freeze);
+        link.order(Order::Cut);
+        assert_eq!(link.next_order().await, Order::Cut);
+    }
+}

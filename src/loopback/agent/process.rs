@@ -36,12 +36,14 @@ pub(super) enum CommandLine {
 }
 
 impl CommandLine {
-    /// As typed: words where that is all there is to it, so that the executor is our direct child; else the shell's.
+    /// As typed: a path and plain words are run as they are, so that the executor is our direct child; all else is
+    /// the shell's, whose own commands have no path.
     pub(super) fn typed(text: &str) -> Self {
         let plain = |c: char| c.is_alphanumeric() || " /._-+=:,@%".contains(c);
+        let mut words = text.split_whitespace();
         if Path::new(text).is_file() {
             CommandLine::Argv(vec![text.to_owned()])
-        } else if text.chars().all(plain) && !text.trim().is_empty() {
+        } else if text.chars().all(plain) && words.next().is_some_and(|program| program.contains('/')) {
             CommandLine::Argv(text.split_whitespace().map(str::to_owned).collect())
         } else {
             CommandLine::Shell(text.to_owned())
@@ -288,7 +290,18 @@ mod tests {
             CommandLine::typed("/bin/cat -n a=b"),
             words(&["/bin/cat", "-n", "a=b"])
         );
-        for needy in ["echo $HOME", "a; b", "cat 'x y'", "x > y", "a && b", "~/x", "*"] {
+        for needy in [
+            "exit 0",
+            "",
+            "cat /x",
+            "echo $HOME",
+            "a; b",
+            "cat 'x y'",
+            "x > y",
+            "a && b",
+            "~/x",
+            "*",
+        ] {
             assert_eq!(CommandLine::typed(needy), CommandLine::Shell(needy.into()));
         }
     }

@@ -3,12 +3,14 @@
 use std::{
     cell::RefCell,
     fs::{self, Permissions},
+    future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     pin::pin,
     rc::Rc,
+    task::{Context, Poll},
 };
 
 use hyper::{server::conn::http1, service::service_fn};
@@ -81,9 +83,55 @@ pub(super) fn socket_path(work_dir: &Path) -> io::Result<PathBuf> {
     ))
 }
 
+/// A listening socket that can be taken away from the task that accepts on it, at once: a client that comes after
+/// that is refused, and does not end in the backlog of a socket about to close.
+#[derive(Debug)]
+struct Door<L> {
+    listener: Rc<RefCell<Option<L>>>,
+    welcome: AbortHandle,
+}
+
+impl<L: 'static> Door<L> {
+    fn new<F, S>(listener: L, core: &Rc<RefCell<Core>>, domain: bool, poll_accept: F) -> Self
+    where
+        F: Fn(&L, &mut Context<'_>) -> Poll<io::Result<S>> + 'static,
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let listener = Rc::new(RefCell::new(Some(listener)));
+        let (core, open) = (core.clone(), listener.clone());
+        let welcome = spawn_local(async move {
+            loop {
+                let accepted = poll_fn(|cx| match &*open.borrow() {
+                    Some(listener) => poll_accept(listener, cx),
+                    None => Poll::Pending,
+                });
+                match accepted.await {
+                    Ok(socket) => drop(spawn_local(serve(core.clone(), socket, domain))),
+                    // No descriptors left, or a client already gone: nothing to spin on.
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        });
+        Door {
+            listener,
+            welcome: welcome.abort_handle(),
+        }
+    }
+}
+
+impl<L> Drop for Door<L> {
+    fn drop(&mut self) {
+        self.listener.take();
+        self.welcome.abort();
+    }
+}
+
 /// The open doors. Dropping them closes them; connections that came in live on.
 #[derive(Debug)]
-pub(super) struct Doors(Vec<AbortHandle>);
+pub(super) struct Doors {
+    _tcp: Door<TcpListener>,
+    _domain: Option<Door<UnixListener>>,
+}
 
 impl Doors {
     pub(super) fn open(
@@ -91,59 +139,38 @@ impl Doors {
         port: &Port,
         domain_socket: Option<&Path>,
     ) -> io::Result<Self> {
-        let listener = port.listen()?;
-        let mut doors = Doors(Vec::new());
-        let welcome = core.clone();
-        doors.0.push(
-            spawn_local(async move {
-                loop {
-                    let Ok((socket, _)) = accepted(listener.accept().await).await else {
-                        continue;
-                    };
-                    // Every record leaves at once.
-                    if socket.set_nodelay(true).is_ok() {
-                        spawn_local(serve(welcome.clone(), socket, false));
-                    }
-                }
+        let tcp = Door::new(port.listen()?, core, false, |listener: &TcpListener, cx| {
+            listener.poll_accept(cx).map(|accepted| {
+                let (socket, _) = accepted?;
+                // Every record leaves at once.
+                socket.set_nodelay(true)?;
+                Ok(socket)
             })
-            .abort_handle(),
-        );
-        if let Some(path) = domain_socket {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        });
+        let domain = match domain_socket {
+            Some(path) => {
+                let listener = bind(path)?;
+                Some(Door::new(listener, core, true, |listener: &UnixListener, cx| {
+                    listener.poll_accept(cx).map_ok(|(socket, _)| socket)
+                }))
             }
-            let listener = UnixListener::bind(path)?;
-            fs::set_permissions(path, Permissions::from_mode(0o666))?;
-            let welcome = core.clone();
-            doors.0.push(
-                spawn_local(async move {
-                    loop {
-                        let Ok((socket, _)) = accepted(listener.accept().await).await else {
-                            continue;
-                        };
-                        spawn_local(serve(welcome.clone(), socket, true));
-                    }
-                })
-                .abort_handle(),
-            );
-        }
-        Ok(doors)
+            None => None,
+        };
+        Ok(Doors {
+            _tcp: tcp,
+            _domain: domain,
+        })
     }
 }
 
-/// Lets an error of accept (no descriptors, a client already gone) pass without spinning on it.
-async fn accepted<T>(result: io::Result<T>) -> io::Result<T> {
-    if result.is_err() {
-        tokio::task::yield_now().await;
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
-    result
-}
-
-impl Drop for Doors {
-    fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
-    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    Ok(listener)
 }
 
 /// One connection, from its first byte to its end or the order that ends it.
