@@ -5,6 +5,7 @@
 
 mod failure;
 mod loopback;
+mod node;
 
 use std::process::ExitCode;
 
@@ -30,12 +31,16 @@ enum Command {
     /// Stand-ins for a Mesos cluster on this machine
     #[command(subcommand)]
     Loopback(loopback::Command),
+    /// This machine: what it offers to members, and what dead executors have left on it
+    #[command(subcommand)]
+    Node(node::Command),
 }
 
 impl Cli {
     fn run(self) -> Ended {
         match self.command {
             Command::Loopback(command) => command.run(),
+            Command::Node(command) => command.run(),
         }
     }
 }

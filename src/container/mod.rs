@@ -10,6 +10,7 @@
 pub mod cgroup;
 mod error;
 mod filters;
+pub mod host;
 mod overlay;
 pub mod plan;
 mod prepare;

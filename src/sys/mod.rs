@@ -8,6 +8,7 @@ pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod pidfd;
+pub mod probe;
 pub mod ready;
 pub mod seccomp;
 pub mod spawn;

@@ -1,0 +1,96 @@
+//! `podling node`: this machine, as far as members are concerned.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use anstyle::{AnsiColor, Style};
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::Ended;
+use crate::container::{
+    cgroup,
+    host::{self, Facts, Finding, Grade},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Tell what this machine offers to members, what it lacks and what follows from that
+    Check(CheckCommand),
+}
+
+impl Command {
+    pub(super) fn run(self) -> Ended {
+        match self {
+            Command::Check(command) => command.run(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckCommand {
+    /// How to print it
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+impl CheckCommand {
+    /// Exit code 1 if members cannot run here as asked.
+    fn run(self) -> Ended {
+        let facts = Facts::gather(&cgroup::Config::default());
+        let findings = host::findings(&facts);
+        let overall = host::overall(&findings);
+        let mut out = io::stdout().lock();
+        match self.output {
+            Output::Json => {
+                let report = serde_json::json!({ "grade": overall, "findings": findings });
+                serde_json::to_writer_pretty(&mut out, &report)?;
+                writeln!(out)?;
+            }
+            Output::Table => print(&mut out, &findings, overall)?,
+        }
+        Ok(match overall {
+            Grade::Good | Grade::Lesser => ExitCode::SUCCESS,
+            Grade::Missing => ExitCode::FAILURE,
+        })
+    }
+}
+
+fn print(out: &mut impl Write, findings: &[Finding], overall: Grade) -> io::Result<()> {
+    let colour = io::stdout().is_terminal();
+    let width = findings
+        .iter()
+        .map(|finding| finding.name.len())
+        .max()
+        .unwrap_or(0);
+    for finding in findings {
+        let (word, style) = match finding.grade {
+            Grade::Good => ("good", AnsiColor::Green.on_default()),
+            Grade::Lesser => ("lesser", AnsiColor::Yellow.on_default()),
+            Grade::Missing => ("missing", AnsiColor::Red.on_default()),
+        };
+        let style = if colour { style } else { Style::new() };
+        write!(
+            out,
+            "{style}{word:<7}{style:#}  {:<width$}  {}",
+            finding.name, finding.found
+        )?;
+        match finding.consequence {
+            Some(consequence) => writeln!(out, "\n{:indent$}→ {consequence}", "", indent = 11 + width)?,
+            None => writeln!(out)?,
+        }
+    }
+    let sum = match overall {
+        Grade::Good => "Members have all they may ask for.",
+        Grade::Lesser => "Members run here, with the limitations above.",
+        Grade::Missing => "Members cannot run here as asked: see what is missing above.",
+    };
+    writeln!(out, "\n{sum}")
+}
