@@ -14,9 +14,10 @@ build:
 test: test-packages
 	cargo test
 
-# Only asks the package manager when something is missing.
+# Only asks the package manager, and PyPI, when something is missing.
 test-packages:
 	@packaging/install-test-packages $(PACKAGES)
+	@packaging/install-test-python
 
 bench:
 	cargo bench

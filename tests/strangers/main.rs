@@ -1,0 +1,4 @@
+//! Our ends of the wire meet ends that nobody here wrote: pymesos from PyPI drives the loopback agent, and what a real
+//! agent sent drives our executor.
+
+mod pymesos;
