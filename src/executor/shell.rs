@@ -92,7 +92,7 @@ impl Shell {
             recovery_timeout: environment
                 .recovery
                 .map_or(Duration::ZERO, |recovery| recovery.timeout),
-            shutdown_grace: environment.shutdown_grace,
+            shutdown_grace: own_grace(environment.shutdown_grace),
             launch_deadline: config.launch_deadline,
         });
         let private = sandbox
@@ -301,7 +301,7 @@ impl Shell {
             ..plan::Context::default()
         };
         let plan = plan::member(task, None, &context, &self.defaults).map_err(|error| Failure {
-            message: sentence(&error),
+            message: format!("member `{}`: {}", task.name.escape_debug(), sentence(&error)),
             invalid: true,
         })?;
         Ok((runtime, plan))
@@ -321,6 +321,11 @@ impl Shell {
         });
         opened.clone()
     }
+}
+
+/// the agent destroys us when its grace period is over, so ours ends a little earlier.
+fn own_grace(agents: Duration) -> Duration {
+    agents.saturating_sub((agents / 10).min(Duration::from_millis(300)))
 }
 
 /// Seconds since the epoch.

@@ -1,0 +1,63 @@
+//! The executor dies; nothing of it may stay.
+
+use nix::sys::signal::Signal;
+use podling::{loopback::agent::What, mesos::v1::TaskState::*};
+
+use crate::support::*;
+
+#[test]
+fn sigkill_executor_g_10_members_die_with_it_and_their_ends_are_told() {
+    let [sleeper, daemon] = [(); 2].map(|()| Sleeper::new());
+    let forking = format!("setsid {} & {}", daemon.command(), sleeper.command());
+    let agent = agent().task_group(group([task("a", &forking)])).start().unwrap();
+    agent.wait_told(&["a"], TaskRunning).unwrap();
+    assert!(within(|| daemon.processes() > 0 && sleeper.processes() > 0));
+    agent.signal(Signal::SIGKILL).unwrap();
+    // Before the agent could take the container apart it would have to have one; only our own care counts here.
+    assert!(sleeper.is_gone() && daemon.is_gone());
+    let outcome = agent.finish();
+    assert_eq!(outcome.state("a"), Some(TaskFailed));
+    assert!(outcome.tasks[0].made_by_agent);
+}
+
+/// The crash points are there in debug builds, which tests are.
+#[test]
+fn n_3_a_crash_between_any_two_effects_leaves_no_process() {
+    let mut crashes = 0;
+    for point in 1.. {
+        let sleepers = [Sleeper::new(), Sleeper::new()];
+        let tasks = group([sleepers[0].task("a"), sleepers[1].task("b")]);
+        let agent = agent()
+            .env("PODLING_CRASH_BEFORE_EFFECT", &point.to_string())
+            .task_group(tasks)
+            .start()
+            .unwrap();
+        let crashed = |history: &podling::loopback::agent::History| {
+            history.when(|what| matches!(what, What::Exited { .. })).is_some()
+        };
+        agent
+            .wait_for("the crash, or RUNNING", |history| {
+                crashed(history) || history.all_told(&["a", "b"], TaskRunning)
+            })
+            .unwrap();
+        if agent.kill("a").is_ok() && !crashed(&agent.history()) {
+            agent.wait_for("the end", crashed).unwrap();
+        }
+        let outcome = agent.finish();
+        assert!(sleepers.iter().all(Sleeper::is_gone), "crash point {point}");
+        match outcome.exit.unwrap().code() {
+            // It was over before that point was reached.
+            Some(0) => break,
+            Some(code) => panic!("crash point {point}: ended with {code}\n{}", outcome.history),
+            None => crashes += 1,
+        }
+        assert!(
+            outcome
+                .tasks
+                .iter()
+                .all(|end| podling::loopback::agent::is_terminal(end.state))
+        );
+    }
+    // STARTING, prepare, release, RUNNING, KILLING, stop, KILLED and forget for each, at least.
+    assert!(crashes >= 16, "{crashes} crash points");
+}
