@@ -3,7 +3,10 @@
 mod fate;
 mod kill;
 mod launch;
+mod model;
+mod properties;
 mod scene;
 mod session;
 mod shutdown;
+mod table;
 mod updates;

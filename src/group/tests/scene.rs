@@ -19,7 +19,7 @@ pub const SECOND: Duration = Duration::from_secs(1);
 
 pub fn seconds(n: f64) -> v1::DurationInfo {
     v1::DurationInfo {
-        nanoseconds: (n * 1e9) as i64,
+        nanoseconds: (n * 1e9).round() as i64,
     }
 }
 

@@ -110,7 +110,7 @@ fn q_04_neither_do_acknowledgements_hold_it_longer() {
 #[test]
 fn q_04_no_grace_at_all_still_kills_and_tells() {
     let mut scene = Scene::with(Settings {
-        shutdown_grace: 0 * SECOND,
+        shutdown_grace: std::time::Duration::ZERO,
         ..Settings::default()
     });
     scene.run([with_grace("a", 600.0)]).shutdown();
