@@ -1,1 +1,11 @@
-//! (under construction)
+//! Images: what they are called and what they are made of.
+
+mod digest;
+mod document;
+mod platform;
+mod reference;
+
+pub use digest::{Digest, DigestError};
+pub use document::DocumentError;
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError, RegistryReference};
