@@ -4,8 +4,12 @@ mod digest;
 mod document;
 mod platform;
 mod reference;
+mod unpack;
 
 pub use digest::{Digest, DigestError};
 pub use document::DocumentError;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError, RegistryReference};
+pub use unpack::{
+    Budget, Compression, DevicePolicy, Digests, OverBudget, Privilege, Refusal, UnpackError, UnpackOptions, unpack,
+};
