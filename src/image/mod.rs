@@ -4,6 +4,7 @@ mod digest;
 mod document;
 mod platform;
 mod reference;
+mod registry;
 mod unpack;
 
 pub use digest::{Digest, DigestError};
@@ -13,3 +14,4 @@ pub use reference::{Reference, ReferenceError, RegistryReference};
 pub use unpack::{
     Budget, Compression, DevicePolicy, Digests, OverBudget, Privilege, Refusal, UnpackError, UnpackOptions, unpack,
 };
+pub use registry::{Credential, CredentialError, Credentials, Patience, RegistryConfig, RegistryError, Retry};
