@@ -1,17 +1,43 @@
-//! Images: what they are called and what they are made of.
+//! Images: pulled, verified, unpacked, kept and mounted.
+//!
+//! ```text
+//! Reference ─▶ Source: registry, OCI layout, docker archive
+//!                │ manifest and configuration, digests checked
+//!                ▼
+//!    download ─▶ hash ─▶ decompress ─▶ hash ─▶ unpack      one pass for each layer, several layers at once
+//!                                               │
+//!                                               ▼
+//!              Store: one rename when every digest is right ─▶ Image (lease) ─▶ Rootfs (overlayfs)
+//! ```
 
 mod digest;
+mod disk;
 mod document;
+mod fixes;
 mod platform;
+mod pool;
+mod pull;
 mod reference;
 mod registry;
+mod rootfs;
+mod source;
+mod store;
 mod unpack;
 
 pub use digest::{Digest, DigestError};
+pub use disk::{Collected, Keep, Known, LayerError, StoreError};
 pub use document::DocumentError;
 pub use platform::{Platform, PlatformError};
+pub use pool::{Lost, Pool, Worker};
+pub use pull::{Observer, Problem, Progress, PullError};
 pub use reference::{Reference, ReferenceError, RegistryReference};
-pub use unpack::{
-    Budget, Compression, DevicePolicy, Digests, OverBudget, Privilege, Refusal, UnpackError, UnpackOptions, unpack,
+pub use registry::{
+    Credential, CredentialError, Credentials, Patience, RegistryConfig, RegistryError, Retry,
 };
-pub use registry::{Credential, CredentialError, Credentials, Patience, RegistryConfig, RegistryError, Retry};
+pub use rootfs::{Rootfs, RootfsError};
+pub use source::SourceError;
+pub use store::{Image, PullOptions, Store, StoreConfig};
+pub use unpack::{
+    Budget, Compression, DevicePolicy, Digests, OverBudget, Privilege, Refusal, UnpackError, UnpackOptions,
+    unpack,
+};

@@ -1,0 +1,433 @@
+//! From a reference to an image in the store.
+
+use std::{
+    collections::HashSet,
+    future, io,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use super::{
+    digest::Digest,
+    disk::{Expected, ImageRecord, LayerError, StoreError},
+    document::{Blob, Configuration, Document, DocumentError, MAX_INDEX_DEPTH, Manifest, choose},
+    pool::Lost,
+    reference::Reference,
+    registry::RegistryError,
+    source::{ArchiveSource, LayerInput, LayoutSource, Source, SourceError},
+    store::{Image, PullOptions, Store},
+    unpack::UnpackOptions,
+};
+
+/// How long to wait before looking again whether another process has finished a layer.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LONGEST_LOOK: Duration = Duration::from_millis(100);
+
+/// Why there is no image. The sentence names the image; the sources say what happened.
+#[derive(Debug, thiserror::Error)]
+#[error("image {reference} cannot be had: {problem}")]
+pub struct PullError {
+    reference: String,
+    #[source]
+    problem: Box<Problem>,
+}
+
+impl PullError {
+    pub fn problem(&self) -> &Problem {
+        &self.problem
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("the {what} {digest} is unusable: {source}")]
+    Document {
+        what: &'static str,
+        digest: Digest,
+        source: Box<DocumentError>,
+    },
+    #[error("the {what} has the digest {got}, not {wanted}: it was damaged or replaced on the way")]
+    Digest {
+        what: &'static str,
+        wanted: Digest,
+        got: Digest,
+    },
+    #[error("the {what} {digest} is {got} bytes long instead of {wanted}")]
+    Size {
+        what: &'static str,
+        digest: Digest,
+        wanted: u64,
+        got: u64,
+    },
+    #[error("layer {digest}: {source}")]
+    Layer { digest: Digest, source: LayerError },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Rootfs(#[from] super::rootfs::RootfsError),
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Problem {
+        Problem::Source(error.into())
+    }
+}
+
+/// What a pull reports on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The image has this layer of so many packed bytes.
+    Layer { digest: Digest, size: u64 },
+    /// The layer is in the store already.
+    Present { digest: Digest },
+    /// Somebody else is unpacking the layer.
+    Waiting { digest: Digest },
+    /// So many packed bytes of the layer went through.
+    Transferred { digest: Digest, bytes: u64 },
+    /// The layer is checked and in the store.
+    Done { digest: Digest },
+}
+
+/// Who wants to know of progress.
+#[derive(Clone)]
+pub struct Observer(Arc<dyn Fn(Progress) + Send + Sync>);
+
+impl Observer {
+    pub fn new(observe: impl Fn(Progress) + Send + Sync + 'static) -> Observer {
+        Observer(Arc::new(observe))
+    }
+
+    fn tell(&self, progress: Progress) {
+        (self.0)(progress);
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+impl Default for Observer {
+    fn default() -> Observer {
+        Observer::new(|_| {})
+    }
+}
+
+impl Store {
+    /// Gives the image a reference stands for, from the store if it is there (P-05), else from its source. The image
+    /// stays in the store at least as long as the returned value lives.
+    pub async fn resolve_and_pull(
+        &self,
+        reference: &Reference,
+        options: &PullOptions,
+    ) -> Result<Image, PullError> {
+        let pulled = async {
+            if !options.force
+                && let Some(image) = self.known_image(reference, options)?
+            {
+                return Ok(image);
+            }
+            let image = self.pull(reference, options).await?;
+            self.registries().close_idle();
+            self.after_pull(&image);
+            Ok(image)
+        };
+        pulled.await.map_err(|problem| PullError {
+            reference: reference.to_string(),
+            problem: Box::new(problem),
+        })
+    }
+
+    async fn pull(&self, reference: &Reference, options: &PullOptions) -> Result<Image, Problem> {
+        let source = self.open_source(reference, options).await?;
+        let (manifest_digest, manifest) = self.manifest(&source, options).await?;
+        let disk = self.disk();
+        let configuration = self.configuration(&source, &manifest, options).await?;
+        let record = ImageRecord::new(
+            manifest_digest,
+            &manifest,
+            configuration.diff_ids.clone(),
+            &options.platform,
+        );
+        // Before the first look at what is there: see Lease.
+        let lease = disk.lease(&record.digests())?;
+        self.layers(&source, &manifest, &configuration, options).await?;
+        disk.keep_image(&record)?;
+        disk.keep_reference(reference, &options.platform, manifest_digest)?;
+        self.image(record, configuration.image, lease)
+    }
+
+    async fn open_source(&self, reference: &Reference, options: &PullOptions) -> Result<Source, Problem> {
+        match reference {
+            Reference::Registry(reference) => {
+                let repository = self
+                    .registries()
+                    .repository(reference, options.credentials.as_ref())?;
+                Ok(Source::Registry(Box::new(repository), reference.clone()))
+            }
+            Reference::Layout { path, tag } => Ok(Source::Layout(LayoutSource::new(path, tag.as_deref()))),
+            Reference::Archive { path, tag } => {
+                let (path, tag) = (path.clone(), tag.clone());
+                let open = self
+                    .pool()
+                    .run(move |_| ArchiveSource::open(&path, tag.as_deref()));
+                Ok(Source::Archive(open.await??))
+            }
+        }
+    }
+
+    /// Walks from the reference through any indices to the manifest, checking every digest on the way.
+    async fn manifest(&self, source: &Source, options: &PullOptions) -> Result<(Digest, Manifest), Problem> {
+        let top = source.top(&options.platform).await?;
+        let mut bytes = top.bytes;
+        let mut digest = Digest::of(&bytes);
+        if let Some(wanted) = top.digest {
+            check_digest("manifest", wanted, digest)?;
+        }
+        let mut media_type = top.media_type;
+        for _ in 0..=MAX_INDEX_DEPTH {
+            let unusable = |source: DocumentError| Problem::Document {
+                what: "manifest",
+                digest,
+                source: source.into(),
+            };
+            match Document::parse(&bytes, media_type.as_deref()).map_err(unusable)? {
+                Document::Manifest(manifest) => {
+                    self.disk().keep_document(digest, &bytes)?;
+                    return Ok((digest, manifest));
+                }
+                Document::Index(index) => {
+                    let choice = choose(&index, &options.platform).map_err(unusable)?;
+                    bytes = source.manifest(&choice.blob).await?;
+                    check_document("manifest", &choice.blob, &bytes)?;
+                    digest = choice.blob.digest;
+                    media_type = Some(choice.media_type);
+                }
+            }
+        }
+        Err(Problem::Document {
+            what: "manifest",
+            digest,
+            source: DocumentError::TooDeep.into(),
+        })
+    }
+
+    async fn configuration(
+        &self,
+        source: &Source,
+        manifest: &Manifest,
+        options: &PullOptions,
+    ) -> Result<Configuration, Problem> {
+        let blob = manifest.config;
+        let unusable = |source: DocumentError| Problem::Document {
+            what: "configuration",
+            digest: blob.digest,
+            source: source.into(),
+        };
+        if blob.size > super::document::MAX_DOCUMENT {
+            return Err(unusable(DocumentError::TooLarge));
+        }
+        let bytes = match self.disk().document(blob.digest)? {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = source.config(&blob).await?;
+                check_document("configuration", &blob, &bytes)?;
+                self.disk().keep_document(blob.digest, &bytes)?;
+                bytes
+            }
+        };
+        let configuration = Configuration::parse(&bytes, &options.platform).map_err(unusable)?;
+        configuration.matches(manifest).map_err(unusable)?;
+        Ok(configuration)
+    }
+
+    /// Brings all missing layers, several at once.
+    async fn layers(
+        &self,
+        source: &Source,
+        manifest: &Manifest,
+        configuration: &Configuration,
+        options: &PullOptions,
+    ) -> Result<(), Problem> {
+        let wanted = manifest.layers.iter().zip(&configuration.diff_ids).enumerate();
+        let mut seen = HashSet::new();
+        let mut missing = Vec::new();
+        for (at, (blob, diff_id)) in wanted {
+            // A layer may occur several times in an image.
+            if !seen.insert(*diff_id) {
+                continue;
+            }
+            options.progress.tell(Progress::Layer {
+                digest: blob.digest,
+                size: blob.size,
+            });
+            missing.push(LayerPull {
+                at,
+                blob: *blob,
+                diff_id: *diff_id,
+            });
+        }
+        let queue = Mutex::new(missing.into_iter());
+        // As many hands as there are threads: each has at most one layer in work, so none waits in vain for a thread.
+        let hand = async || -> Result<(), Problem> {
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                match next {
+                    Some(layer) => self.layer(source, layer, options).await?,
+                    None => return Ok(()),
+                }
+            }
+        };
+        let hands = (0..self.pool().limit()).map(|_| hand()).collect();
+        try_all(hands).await
+    }
+
+    /// Brings one layer, or waits until whoever is at it has brought it.
+    async fn layer(&self, source: &Source, layer: LayerPull, options: &PullOptions) -> Result<(), Problem> {
+        let digest = layer.blob.digest;
+        let mut look = FIRST_LOOK;
+        let slot = loop {
+            if self.disk().layer(layer.diff_id)?.is_some() {
+                options.progress.tell(Progress::Present { digest });
+                return Ok(());
+            }
+            if let Some(slot) = self.disk().try_slot(layer.diff_id)? {
+                // It may have come between the look and the lock.
+                if self.disk().layer(layer.diff_id)?.is_some() {
+                    options.progress.tell(Progress::Present { digest });
+                    return Ok(());
+                }
+                break slot;
+            }
+            options.progress.tell(Progress::Waiting { digest });
+            tokio::time::sleep(look).await;
+            look = (look * 2).min(LONGEST_LOOK);
+        };
+        let expected = Expected {
+            blob: source.knows_blob_digests().then_some(digest),
+            size: layer.blob.size,
+            diff_id: layer.diff_id,
+        };
+        let (input, download) = source.layer(layer.at, &layer.blob)?;
+        let input = Counted {
+            inner: input,
+            passed: 0,
+            told: 0,
+            digest,
+            observer: options.progress.clone(),
+        };
+        let boot = self.disk().boot.clone();
+        let unpack = self.unpack_options();
+        let filled = self.pool().run(move |worker| {
+            let options = UnpackOptions {
+                exact_modes: worker.own_umask,
+                ..unpack
+            };
+            slot.fill(input, &expected, &boot, &options)
+        });
+        let (downloaded, filled) = match download {
+            Some(download) => tokio::join!(download.run(), filled),
+            None => (Ok(()), filled.await),
+        };
+        if let Err(source) = filled? {
+            // If the transfer failed, its reason is the one to tell: the worker only saw an early end.
+            downloaded?;
+            return Err(Problem::Layer { digest, source });
+        }
+        options.progress.tell(Progress::Done { digest });
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct LayerPull {
+    /// Its place in the image.
+    at: usize,
+    blob: Blob,
+    diff_id: Digest,
+}
+
+fn check_digest(what: &'static str, wanted: Digest, got: Digest) -> Result<(), Problem> {
+    match wanted == got {
+        true => Ok(()),
+        false => Err(Problem::Digest { what, wanted, got }),
+    }
+}
+
+fn check_document(what: &'static str, blob: &Blob, bytes: &[u8]) -> Result<(), Problem> {
+    let got = bytes.len() as u64;
+    if got != blob.size {
+        return Err(Problem::Size {
+            what,
+            digest: blob.digest,
+            wanted: blob.size,
+            got,
+        });
+    }
+    check_digest(what, blob.digest, Digest::of(bytes))
+}
+
+/// Awaits all, or the first failure, which ends the others.
+async fn try_all<E>(futures: Vec<impl Future<Output = Result<(), E>>>) -> Result<(), E> {
+    let mut running: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    future::poll_fn(|context| {
+        let mut failure = None;
+        running.retain_mut(|future| match future.as_mut().poll(context) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(())) => false,
+            Poll::Ready(Err(error)) => {
+                failure.get_or_insert(error);
+                false
+            }
+        });
+        match failure {
+            Some(error) => Poll::Ready(Err(error)),
+            None if running.is_empty() => Poll::Ready(Ok(())),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Tells the observer how far a layer has come, in steps worth drawing.
+struct Counted {
+    inner: LayerInput,
+    passed: u64,
+    told: u64,
+    digest: Digest,
+    observer: Observer,
+}
+
+const TELL_EVERY: u64 = 256 << 10;
+
+impl io::BufRead for Counted {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, used: usize) {
+        self.inner.consume(used);
+        self.passed += used as u64;
+        if self.passed - self.told >= TELL_EVERY {
+            self.told = self.passed;
+            self.observer.tell(Progress::Transferred {
+                digest: self.digest,
+                bytes: self.passed,
+            });
+        }
+    }
+}
+
+impl io::Read for Counted {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(into)?;
+        self.passed += read as u64;
+        Ok(read)
+    }
+}

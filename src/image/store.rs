@@ -1,0 +1,263 @@
+//! The store as the rest of the program sees it, and an image in it.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use oci_spec::image::ImageConfiguration;
+
+use super::{
+    digest::Digest,
+    disk::{Collected, Disk, ImageRecord, Keep, Known, Lease, StoreError},
+    document::Configuration,
+    platform::Platform,
+    pool::{Lost, Pool},
+    pull::{Observer, Problem},
+    reference::Reference,
+    registry::{Credentials, Registries, RegistryConfig},
+    rootfs::{Rootfs, RootfsError, Stack},
+    unpack::{Budget, DevicePolicy, Privilege, UnpackOptions},
+};
+
+/// How a node keeps images.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The store's directory, `/var/lib/podling/images` unless an operator says otherwise.
+    pub root: PathBuf,
+    /// Bytes of layers to keep when they are not in use; `None` keeps everything.
+    pub quota: Option<u64>,
+    pub registries: RegistryConfig,
+    pub budget: Budget,
+    pub devices: DevicePolicy,
+}
+
+impl StoreConfig {
+    pub fn new(root: impl Into<PathBuf>) -> StoreConfig {
+        StoreConfig {
+            root: root.into(),
+            quota: None,
+            registries: RegistryConfig::default(),
+            budget: Budget::default(),
+            devices: DevicePolicy::default(),
+        }
+    }
+}
+
+/// How to get one image.
+#[derive(Debug, Clone)]
+pub struct PullOptions {
+    /// Ask the source even if the reference is known (P-05: `cached` false, `forcePull`).
+    pub force: bool,
+    /// Take the place of the operator's credentials (P-06).
+    pub credentials: Option<Credentials>,
+    pub platform: Platform,
+    pub progress: Observer,
+}
+
+impl Default for PullOptions {
+    fn default() -> PullOptions {
+        PullOptions {
+            force: false,
+            credentials: None,
+            platform: Platform::host(),
+            progress: Observer::default(),
+        }
+    }
+}
+
+/// The node's image store. Cheap to clone; any number of processes may have it open.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    disk: Disk,
+    quota: Option<u64>,
+    registries: Registries,
+    pool: Pool,
+    unpack: UnpackOptions,
+}
+
+/// An image that is whole and checked, and stays so while this value lives.
+#[derive(Debug)]
+pub struct Image {
+    record: ImageRecord,
+    config: ImageConfiguration,
+    stack: Stack,
+    _lease: Lease,
+}
+
+impl Store {
+    pub fn open(config: StoreConfig) -> Result<Store, StoreError> {
+        Ok(Store {
+            inner: Arc::new(Inner {
+                disk: Disk::open(&config.root)?,
+                quota: config.quota,
+                registries: Registries::new(config.registries),
+                pool: Pool::for_this_machine(),
+                unpack: UnpackOptions {
+                    budget: config.budget,
+                    devices: config.devices,
+                    privilege: Privilege::current(),
+                    exact_modes: false,
+                },
+            }),
+        })
+    }
+
+    pub(super) fn disk(&self) -> &Disk {
+        &self.inner.disk
+    }
+
+    pub(super) fn registries(&self) -> &Registries {
+        &self.inner.registries
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.inner.pool
+    }
+
+    pub(super) fn unpack_options(&self) -> UnpackOptions {
+        self.inner.unpack.clone()
+    }
+
+    /// The image a reference led to last time, if it is still whole. Touches only a few small files.
+    pub(super) fn known_image(
+        &self,
+        reference: &Reference,
+        options: &super::PullOptions,
+    ) -> Result<Option<Image>, Problem> {
+        let disk = self.disk();
+        let Some(manifest) = disk.resolve(reference, &options.platform)? else {
+            return Ok(None);
+        };
+        let Some(record) = disk.image(manifest)? else {
+            return Ok(None);
+        };
+        // First the lease, then the look: between them nothing can be collected.
+        let lease = disk.lease(&record.digests())?;
+        let Some(config) = disk.document(record.config)? else {
+            return Ok(None);
+        };
+        let Ok(configuration) = Configuration::parse(&config, &options.platform) else {
+            return Ok(None);
+        };
+        for layer in &record.layers {
+            if disk.layer(*layer)?.is_none() {
+                return Ok(None);
+            }
+        }
+        disk.touch(manifest);
+        Ok(Some(self.image(record, configuration.image, lease)?))
+    }
+
+    pub(super) fn image(
+        &self,
+        record: ImageRecord,
+        config: ImageConfiguration,
+        lease: Lease,
+    ) -> Result<Image, Problem> {
+        let stack = Stack::assemble(
+            self.disk(),
+            record.manifest,
+            &record.layers,
+            self.inner.unpack.privilege,
+        )?;
+        Ok(Image {
+            record,
+            config,
+            stack,
+            _lease: lease,
+        })
+    }
+
+    /// What a pull leaves for later: bringing the layers to the disk, and making room.
+    pub(super) fn after_pull(&self, image: &Image) {
+        let store = self.clone();
+        let layers = image.record.layers.clone();
+        // Nobody waits for it; the job is queued when the future is made.
+        drop(self.pool().run(move |_| {
+            if let Err(error) = store.disk().make_durable(&layers) {
+                tracing::warn!(%error, "an image would not survive a loss of power");
+            }
+            if let Some(quota) = store.inner.quota
+                && let Err(error) = store.disk().collect(Keep::Bytes(quota))
+            {
+                tracing::warn!(%error, "the image store may outgrow its quota");
+            }
+        }));
+    }
+
+    /// Waits until everything pulled so far has reached the disk.
+    pub async fn settle(&self, image: &Image) -> Result<(), StoreError> {
+        let disk = self.disk().clone();
+        let layers = image.record.layers.clone();
+        self.blocking(move || disk.make_durable(&layers)).await
+    }
+
+    /// Every image that is known, most recently used first.
+    pub async fn list(&self) -> Result<Vec<Known>, StoreError> {
+        let disk = self.disk().clone();
+        self.blocking(move || disk.known()).await
+    }
+
+    /// Removes what is not in use and not to be kept.
+    pub async fn collect(&self, keep: Keep) -> Result<Collected, StoreError> {
+        let disk = self.disk().clone();
+        self.blocking(move || disk.collect(keep)).await
+    }
+
+    /// Forgets the image a reference leads to; `None` if it is in use.
+    pub async fn forget(&self, manifest: Digest) -> Result<Option<Collected>, StoreError> {
+        let disk = self.disk().clone();
+        self.blocking(move || disk.forget(manifest)).await
+    }
+
+    /// Runs work on the pool.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let lost = |Lost| {
+            let failed = self.disk().failed("find a thread to work on");
+            failed(std::io::Error::other(Lost))
+        };
+        self.pool().run(move |_| work()).await.map_err(lost)?
+    }
+}
+
+impl Image {
+    /// The digest of the manifest, which names the image for good.
+    pub fn digest(&self) -> Digest {
+        self.record.manifest
+    }
+
+    pub fn config(&self) -> &ImageConfiguration {
+        &self.config
+    }
+
+    /// The layers as they are stacked, lowest first.
+    pub fn layers(&self) -> impl Iterator<Item = &Path> {
+        self.stack.layers()
+    }
+
+    /// Bytes of the layers as they were transferred.
+    pub fn transfer_size(&self) -> u64 {
+        self.record.size
+    }
+
+    /// All digests the image stands on.
+    pub fn digests(&self) -> HashSet<Digest> {
+        self.record.digests()
+    }
+
+    /// Mounts the image, detached: the caller attaches it where the member's root is to be. `upper` is a directory of
+    /// the member, empty or not there yet, which takes what it writes; without it the root is read-only.
+    pub fn rootfs(&self, upper: Option<&Path>) -> Result<Rootfs, RootfsError> {
+        self.stack.mount(upper)
+    }
+}
