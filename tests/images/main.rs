@@ -1,0 +1,10 @@
+//! Images from outside: real and misbehaving registries, benign and hostile layers, many processes on one store.
+//! Needs root, and the packages named in packaging/test-packages.txt.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod build;
+mod pull;
+mod registry;
+mod sources;
+mod stack;
+mod tree;
