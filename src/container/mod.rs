@@ -9,8 +9,11 @@
 
 pub mod cgroup;
 mod error;
+mod exec;
 mod filters;
 pub mod host;
+mod launch;
+mod member;
 mod overlay;
 pub mod plan;
 mod prepare;
@@ -19,8 +22,11 @@ mod runtime;
 mod script;
 pub mod seccomp;
 mod setup;
+mod terminal;
 mod tree;
 pub mod users;
 
 pub use error::{LaunchError, SetupError};
-pub use runtime::{Gated, Running, Runtime, Setup};
+pub use exec::{Captured, Entrance, ExecPlan, ExecStreams, Executing};
+pub use member::{Gated, Running};
+pub use runtime::{Runtime, Setup};

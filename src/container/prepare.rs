@@ -13,7 +13,7 @@ use super::{
     filters::Filters,
     overlay::Directories,
     plan::{MountSource, Output, Plan, Rootfs, UserSpec},
-    setup::{Prepared, PreparedMount, Source},
+    setup::{Confinement, Prepared, PreparedMount, Source, Streams},
     tree::{self, Ownership},
     users::{Accounts, Identity},
 };
@@ -28,9 +28,11 @@ pub(super) struct Common {
     pub null: Arc<OwnedFd>,
     pub last_capability: u32,
     pub filters: Filters,
+    /// Names of steps that are not done. For tests.
+    pub left_out: &'static [&'static str],
 }
 
-pub(super) fn prepare(plan: &Plan, common: &Common) -> Result<Prepared, LaunchError> {
+pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, LaunchError> {
     let failed = |step: String| move |error: std::io::Error| LaunchError::step(&plan.member, step, error);
     let root = root(plan)?;
     let identity = identity(plan, root.as_ref().map(AsFd::as_fd))?;
@@ -94,15 +96,23 @@ pub(super) fn prepare(plan: &Plan, common: &Common) -> Result<Prepared, LaunchEr
         .get(&plan.seccomp, plan.capabilities.bounding)
         .map_err(|error| LaunchError::new(&plan.member, Problem::Seccomp(error)))?;
     Ok(Prepared {
-        filter,
-        identity,
+        confinement: Confinement {
+            plan: Arc::clone(plan),
+            identity,
+            filter,
+            last_capability: common.last_capability,
+        },
         root,
         sandbox,
         mounts,
-        stdin: Arc::clone(&common.null),
-        stdout,
-        stderr,
-        last_capability: common.last_capability,
+        streams: Streams {
+            stdin: Arc::clone(&common.null),
+            stdout,
+            stderr,
+        },
+        terminal: None,
+        cgroups: Vec::new(),
+        pod: None,
     })
 }
 

@@ -40,6 +40,12 @@ impl Process {
         self.pidfd.as_ref().map(|pidfd| pidfd.get_ref().as_fd())
     }
 
+    /// A second descriptor for it.
+    pub(super) fn share(&self) -> io::Result<OwnedFd> {
+        let pidfd = self.pidfd().ok_or(io::ErrorKind::NotFound)?;
+        pidfd.try_clone_to_owned()
+    }
+
     pub(super) fn signal(&self, number: i32) {
         if let (Some(pidfd), None) = (self.pidfd(), self.ended) {
             // All that can be wrong is that it has ended.

@@ -1,36 +1,25 @@
-//! Carrying out plans: the processes of members, from birth to burial.
+//! What members of one executor have in common, and the way from a plan to a member at its gate.
 
 use std::{
+    collections::HashMap,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use rustix::{
-    fs::{FileType, MemfdFlags, Mode, OFlags, SealFlags},
-    pipe::{PipeFlags, pipe_with},
-};
-use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
+use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, SealFlags};
 
 use super::{
-    error::{LaunchError, Problem, SetupError},
+    error::{LaunchError, SetupError},
     filters::Filters,
+    launch::{Launched, ended_early, launch},
+    member::{Gated, Member},
     plan::{IpcNamespace, PidNamespace, Plan},
     prepare::{self, Common},
-    process::Process,
-    script::Step,
-    setup, tree,
+    setup, terminal, tree,
 };
-use crate::{
-    group::{Exit, ExitStatus},
-    sys::{
-        self,
-        init_format::{self as format, Record},
-        pidfd::Ended,
-        spawn::{Spawn, spawn},
-    },
-};
+use crate::sys;
 
 /// What a runtime needs to know of its executor.
 #[derive(Debug, Clone)]
@@ -40,14 +29,24 @@ pub struct Setup {
     pub sandbox: PathBuf,
 }
 
-/// One per executor: cgroups of the group, the sealed init program, what the host offers.
+/// One per executor: the sealed init program, compiled filters, what the host offers.
 ///
 /// Members die with the thread that prepares them (`PR_SET_PDEATHSIG` counts threads), so that has to be one that
 /// lives as long as the executor.
 #[derive(Debug)]
 pub struct Runtime {
     common: Common,
-    init: OwnedFd,
+    init: Arc<OwnedFd>,
+    /// Process namespaces that members share, by key; gone with the last of their members.
+    pods: Mutex<HashMap<String, Weak<Pod>>>,
+}
+
+/// The first process of a shared namespace.
+#[derive(Debug)]
+pub(super) struct Pod {
+    #[expect(dead_code, reason = "its end is the namespace's")]
+    launched: Launched,
+    pidfd: Arc<OwnedFd>,
 }
 
 impl Runtime {
@@ -69,8 +68,10 @@ impl Runtime {
                 null: Arc::new(null),
                 last_capability,
                 filters: Filters::default(),
+                left_out: &[],
             },
-            init,
+            init: Arc::new(init),
+            pods: Mutex::default(),
         })
     }
 
@@ -80,219 +81,92 @@ impl Runtime {
         self
     }
 
+    /// A runtime with holes, to show that tests notice them: the named steps are not done.
+    #[doc(hidden)]
+    pub fn weakened(mut self, left_out: &'static [&'static str]) -> Self {
+        self.common.left_out = left_out;
+        self
+    }
+
     /// Does everything but the last exec. Dropping the future undoes what was done.
     pub async fn prepare(&self, plan: Plan) -> Result<Gated, LaunchError> {
-        let name = plan.member.clone();
-        let failed = |step: &'static str| {
-            let name = name.clone();
-            move |error: io::Error| LaunchError::step(&name, step, error)
+        let plan = Arc::new(plan);
+        let name = &plan.member;
+        let mut prepared = prepare::prepare(&plan, &self.common)?;
+        let pod = match &plan.namespaces.pid {
+            PidNamespace::Own => None,
+            PidNamespace::Shared(key) => Some(self.pod(name, key)?),
         };
-        let prepared = prepare::prepare(&plan, &self.common)?;
-        let (report, report_end) = pipe().map_err(failed("make a pipe"))?;
-        let (gate_end, gate) = pipe().map_err(failed("make a pipe"))?;
-        let (status, status_end) = pipe().map_err(failed("make a pipe"))?;
-        let report = Receiver::from_owned_fd(report).map_err(failed("watch a pipe"))?;
-        let script = setup::write(&plan, prepared).map_err(failed("write the script"))?;
-        let script = script
-            .finish(
-                report_end.as_raw_fd(),
-                gate_end.as_raw_fd(),
-                status_end.as_raw_fd(),
-            )
-            .map_err(failed("write the script"))?;
-
-        let number = std::ffi::CString::new(script.image.as_raw_fd().to_string()).unwrap_or_default();
-        let mut keep: Vec<RawFd> = script.descriptors().collect();
-        keep.extend([&script.image, &report_end, &gate_end, &status_end].map(AsRawFd::as_raw_fd));
-        let child = spawn(&Spawn {
-            program: self.init.as_fd(),
-            arguments: &[c"podling-init", &number],
-            namespaces: namespaces(&plan),
-            cgroup: None,
-            keep: &keep,
-        })
-        .map_err(failed("start the init"))?;
-        let process = Process::new(child).map_err(failed("watch the init"))?;
-        let steps = script.steps;
-        drop((script.image, report_end, gate_end, status_end));
-
-        let mut gated = Gated {
-            member: Member {
-                name: plan.member,
-                stop_signal: plan.stop_signal,
-                process,
-                status,
-            },
-            report,
-            gate,
-            steps,
-        };
-        gated.pass(setup::ATTACHED)?;
-        match gated.next().await? {
-            Some(record) if record.kind == format::REACHED && record.step == setup::AT_GATE => Ok(gated),
-            _ => Err(gated.member.ended_early().await),
-        }
-    }
-}
-
-/// A member whose process exists and waits. Dropping it ends the process.
-#[derive(Debug)]
-pub struct Gated {
-    member: Member,
-    report: Receiver,
-    gate: OwnedFd,
-    /// What the operations of its script are called.
-    steps: Vec<Step>,
-}
-
-impl Gated {
-    /// Opens the gate; `Ok` once the exec itself has succeeded.
-    pub async fn release(mut self) -> Result<Running, LaunchError> {
-        self.pass(setup::RELEASED)?;
-        match self.next().await? {
-            // The exec has closed the report.
-            None => Ok(Running {
-                member: self.member,
-                exit: None,
-            }),
-            Some(_) => Err(self.member.ended_early().await),
-        }
-    }
-
-    /// Gives it up; resolves when nothing of it is left.
-    pub async fn discard(mut self) {
-        self.member.process.signal(libc::SIGKILL);
-        let _ = self.member.process.ended().await;
-    }
-
-    /// Process id of the member's init, in our namespace.
-    pub fn pid(&self) -> i32 {
-        self.member.process.pid
-    }
-
-    fn pass(&self, byte: u8) -> Result<(), LaunchError> {
-        match rustix::io::write(&self.gate, &[byte]) {
-            // If nobody reads any more, the report says why.
-            Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(()),
-            Err(errno) => Err(LaunchError::step(&self.member.name, "open the gate", errno)),
-        }
-    }
-
-    /// The next thing the script tells; a failure becomes an error, the end of the report `None`.
-    async fn next(&mut self) -> Result<Option<Record>, LaunchError> {
-        let mut bytes = [0u8; format::RECORD_SIZE];
-        match self.report.read_exact(&mut bytes).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(LaunchError::step(&self.member.name, "read the report", error)),
-        }
-        let word = |at: usize| {
-            let mut word = [0u8; 4];
-            word.iter_mut()
-                .zip(bytes.iter().skip(at))
-                .for_each(|(to, from)| *to = *from);
-            u32::from_ne_bytes(word)
-        };
-        let record = Record {
-            kind: word(0),
-            step: word(4),
-            errno: word(8),
-        };
-        if record.kind == format::FAILED {
-            let step = self
-                .steps
-                .get(record.step as usize)
-                .cloned()
-                .unwrap_or("an unknown step".into());
-            let error = io::Error::from_raw_os_error(record.errno as i32);
-            return Err(LaunchError::step(&self.member.name, step, error));
-        }
-        Ok(Some(record))
-    }
-}
-
-/// A member that runs. Dropping it kills the whole container.
-#[derive(Debug)]
-pub struct Running {
-    member: Member,
-    exit: Option<Exit>,
-}
-
-impl Running {
-    /// Process id of the member's init, in our namespace.
-    pub fn pid(&self) -> i32 {
-        self.member.process.pid
-    }
-
-    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.member.process.pidfd()
-    }
-
-    /// Asks the member to end: its stop signal, to its init.
-    pub fn stop(&self) {
-        self.member.process.signal(self.member.stop_signal);
-    }
-
-    /// Ends the whole container.
-    pub fn kill(&self) {
-        self.member.process.signal(libc::SIGKILL);
-    }
-
-    /// Resolves when the member has ended and its cgroup is empty.
-    pub async fn wait(&mut self) -> Exit {
-        if let Some(exit) = &self.exit {
-            return exit.clone();
-        }
-        let ended = self.member.process.ended().await;
-        let status = match (self.member.told_status(), ended) {
-            (Some(told), _) => told,
-            // The init was killed, and all of the container with it.
-            (None, Ok(Ended::Signal { number, .. })) => ExitStatus::Signal(number),
-            (None, _) => ExitStatus::Signal(libc::SIGKILL),
-        };
-        let exit = Exit { status, limit: None };
-        self.exit = Some(exit.clone());
-        exit
-    }
-}
-
-/// What is known of a member's processes at every stage.
-#[derive(Debug)]
-struct Member {
-    name: String,
-    stop_signal: i32,
-    process: Process,
-    /// Where the init tells the task's wait status.
-    status: OwnedFd,
-}
-
-impl Member {
-    /// How the task ended, if its init lived to tell. Only to be asked after the init's end.
-    fn told_status(&self) -> Option<ExitStatus> {
-        let mut bytes = [0u8; 4];
-        match rustix::io::read(&self.status, &mut bytes) {
-            Ok(4) => Some(match Ended::from_raw(i32::from_ne_bytes(bytes)) {
-                Ended::Code(code) => ExitStatus::Code(code),
-                Ended::Signal { number, .. } => ExitStatus::Signal(number),
-            }),
-            _ => None,
-        }
-    }
-
-    /// It is gone without having said why: killed from outside, or for want of memory.
-    async fn ended_early(&mut self) -> LaunchError {
-        let how = match self.process.ended().await {
-            Ok(Ended::Code(code)) => format!("ended with status {code} before it was started"),
-            Ok(Ended::Signal { number, .. }) => {
-                format!("was killed by signal {number} before it was started")
+        prepared.pod = pod.as_ref().map(|pod| Arc::clone(&pod.pidfd));
+        let socket = match plan.terminal {
+            None => None,
+            Some(_) => {
+                let (ours, theirs) =
+                    terminal::socket().map_err(|error| LaunchError::step(name, "make a socket", error))?;
+                prepared.terminal = Some(theirs);
+                Some(ours)
             }
-            Err(error) => format!("was lost before it was started: {error}"),
         };
-        LaunchError::new(&self.name, Problem::Ended(how))
+        let (confinement, streams) = (prepared.confinement.clone(), prepared.streams.clone());
+        let mut script =
+            setup::member(prepared).map_err(|error| LaunchError::step(name, "write the script", error))?;
+        script.leave_out(self.common.left_out);
+        let Launched {
+            process,
+            mut report,
+            gate,
+            status,
+        } = launch(name, script, self.init.as_fd(), namespaces(&plan), None, &[])?;
+        let mut member = Member {
+            confinement,
+            process,
+            status,
+            pod,
+            program: Arc::clone(&self.init),
+            null: Arc::clone(&self.common.null),
+            terminal: None,
+        };
+        loop {
+            match report.next().await? {
+                Some(reached) if reached.what == setup::AT_GATE => {
+                    return Ok(Gated { member, report, gate });
+                }
+                Some(reached) if reached.what == setup::AT_TERMINAL => {
+                    if let Some(socket) = &socket {
+                        let taken = terminal::take(socket.as_fd())
+                            .and_then(|terminal| terminal::copy_to(terminal, &streams.stdout))
+                            .map_err(|error| LaunchError::step(&plan.member, "take the terminal", error))?;
+                        member.terminal = Some(taken);
+                    }
+                }
+                _ => return Err(ended_early(&plan.member, &mut member.process).await),
+            }
+        }
+    }
+
+    /// The namespace of that key, made if this is its first member.
+    fn pod(&self, member: &str, key: &str) -> Result<Arc<Pod>, LaunchError> {
+        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.retain(|_, pod| pod.strong_count() > 0);
+        if let Some(pod) = pods.get(key).and_then(Weak::upgrade) {
+            return Ok(pod);
+        }
+        let script = setup::pod().map_err(|error| LaunchError::step(member, "write the script", error))?;
+        let launched = launch(member, script, self.init.as_fd(), libc::CLONE_NEWPID, None, &[])?;
+        let pidfd = launched
+            .process
+            .share()
+            .map_err(|error| LaunchError::step(member, "share the pod", error))?;
+        let pod = Arc::new(Pod {
+            launched,
+            pidfd: Arc::new(pidfd),
+        });
+        pods.insert(key.to_owned(), Arc::downgrade(&pod));
+        Ok(pod)
     }
 }
 
-fn namespaces(plan: &Plan) -> u64 {
+fn namespaces(plan: &Plan) -> i32 {
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWUTS;
     if plan.namespaces.pid == PidNamespace::Own {
         flags |= libc::CLONE_NEWPID;
@@ -300,11 +174,7 @@ fn namespaces(plan: &Plan) -> u64 {
     if matches!(plan.namespaces.ipc, IpcNamespace::Private { .. }) {
         flags |= libc::CLONE_NEWIPC;
     }
-    flags as u64
-}
-
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(pipe_with(PipeFlags::CLOEXEC)?)
+    flags
 }
 
 /// Masks and empty inputs are made of this, so it has to be the real one, not a file somebody put there.

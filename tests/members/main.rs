@@ -3,6 +3,8 @@
 // A test that cannot go on may end at once.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod exec;
 mod hosted;
+mod pods;
 mod rooted;
 mod support;

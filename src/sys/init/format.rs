@@ -4,7 +4,7 @@
 //! Addresses are written as offsets from its start; the init adds where it mapped the image.
 
 /// Says that this is a script, and of which form.
-pub const MAGIC: u32 = 0x504f_4403;
+pub const MAGIC: u32 = 0x504f_4404;
 
 /// Results that later operations can use (descriptors, mostly).
 pub const REGISTERS: usize = 64;
@@ -48,11 +48,12 @@ pub struct Op {
 pub const VALUE: u8 = 0;
 pub const REGISTER: u8 = 1;
 
-/// Becomes two processes: the first stays as the init, the second goes on with the script.
+/// Becomes two processes: the first stays as the init, the second goes on with the script. With
+/// an argument, the first tells that and the number of the second.
 pub const FORK: i32 = -1;
 /// Waits for the byte in the first argument at the gate.
 pub const WAIT: i32 = -2;
-/// Tells the first argument as a [`Record`] of kind [`REACHED`].
+/// Tells the two arguments as a [`Record`] of kind [`REACHED`].
 pub const TELL: i32 = -3;
 /// Opens a path below a root, making what is missing: root, path, kind, mode of new directories.
 pub const TARGET: i32 = -4;
@@ -62,8 +63,10 @@ pub const RESOLVE: i32 = -5;
 pub const CHECK_CWD: i32 = -6;
 /// Stays as an init that has started nothing.
 pub const STAY: i32 = -7;
-/// Writes to the report all that can be read from the first argument.
+/// Signals that the executor ignores are not ignored any more.
 pub const DEFAULT_SIGNALS: i32 = -8;
+/// Stores the second argument as a 32-bit word at the address in the first.
+pub const STORE: i32 = -9;
 
 /// Kinds of [`TARGET`].
 pub const TARGET_DIRECTORY: u64 = 0;
@@ -75,7 +78,8 @@ pub struct Record {
     pub kind: u32,
     /// Index of the operation, or what was reached.
     pub step: u32,
-    pub errno: u32,
+    /// The error, or what there is to say of what was reached.
+    pub value: u32,
 }
 
 pub const RECORD_SIZE: usize = core::mem::size_of::<Record>();

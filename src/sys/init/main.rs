@@ -163,14 +163,18 @@ unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
                 }
             }
             let result = match op.number {
-                FORK => fork(header, base, length),
+                FORK => fork(header, base, length, args[0] as u32),
                 WAIT => wait(header, args[0]),
-                TELL => tell(header, REACHED, args[0] as u32, 0),
+                TELL => tell(header, REACHED, args[0] as u32, args[1] as u32),
                 TARGET => target(args),
                 RESOLVE => resolve(args[0] as *const *const u8),
                 CHECK_CWD => check_cwd(),
                 STAY => stay(header, base, length, -1),
                 DEFAULT_SIGNALS => default_signals(),
+                STORE => {
+                    *(args[0] as *mut u32) = args[1] as u32;
+                    0
+                }
                 number => call(number as i64, args),
             };
             if result < 0 && result > -4096 {
@@ -191,19 +195,23 @@ unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
 
 /// # Safety
 /// `header` describes open descriptors or ones that may be written to in vain.
-unsafe fn tell(header: &Header, kind: u32, step: u32, errno: u32) -> i64 {
-    let record = Record { kind, step, errno };
+unsafe fn tell(header: &Header, kind: u32, step: u32, value: u32) -> i64 {
+    let record = Record { kind, step, value };
     // SAFETY: the record lives until the call returns.
     unsafe { sys!(WRITE, header.report as i64, &raw const record, RECORD_SIZE) }
 }
 
 /// # Safety
 /// See [`run`].
-unsafe fn fork(header: &Header, base: *mut u8, length: u64) -> i64 {
+unsafe fn fork(header: &Header, base: *mut u8, length: u64, tell_as: u32) -> i64 {
     // SAFETY: an ordinary fork; no address is handed over.
     let child = unsafe { sys!(CLONE, SIGCHLD) };
     if child <= 0 {
         return child;
+    }
+    if tell_as != 0 {
+        // SAFETY: as for any record.
+        unsafe { tell(header, REACHED, tell_as, child as u32) };
     }
     // SAFETY: the parent does not come back to the script.
     unsafe { stay(header, base, length, child) }

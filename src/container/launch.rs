@@ -1,0 +1,165 @@
+//! Starting an init with a script, and hearing of how far it came.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
+
+use super::{
+    error::{LaunchError, Problem},
+    process::Process,
+    script::{Script, Step},
+};
+use crate::sys::{
+    init_format::{self as format, RECORD_SIZE},
+    pidfd::Ended,
+    spawn::{Spawn, spawn},
+};
+
+/// An init that walks its script.
+#[derive(Debug)]
+pub(super) struct Launched {
+    pub process: Process,
+    pub report: Report,
+    pub gate: Gate,
+    pub status: Status,
+}
+
+/// Starts it. When this returns, the process has nothing of our memory any more.
+pub(super) fn launch(
+    member: &str,
+    script: Script,
+    init: BorrowedFd<'_>,
+    namespaces: i32,
+    cgroup: Option<BorrowedFd<'_>>,
+    also_keep: &[RawFd],
+) -> Result<Launched, LaunchError> {
+    let failed = |step: &'static str| move |error: io::Error| LaunchError::step(member, step, error);
+    let pipe = || Ok(pipe_with(PipeFlags::CLOEXEC)?);
+    let (report, report_end) = pipe().map_err(failed("make a pipe"))?;
+    let (gate_end, gate) = pipe().map_err(failed("make a pipe"))?;
+    let (status, status_end) = pipe().map_err(failed("make a pipe"))?;
+    rustix::io::ioctl_fionbio(&status, true).map_err(|errno| failed("make a pipe")(errno.into()))?;
+    let report = Receiver::from_owned_fd(report).map_err(failed("watch a pipe"))?;
+    let script = script
+        .finish(
+            report_end.as_raw_fd(),
+            gate_end.as_raw_fd(),
+            status_end.as_raw_fd(),
+        )
+        .map_err(failed("write the script"))?;
+
+    let number = CString::new(script.image.as_raw_fd().to_string()).unwrap_or_default();
+    let mut keep: Vec<RawFd> = script.descriptors().collect();
+    keep.extend([&script.image, &report_end, &gate_end, &status_end].map(AsRawFd::as_raw_fd));
+    keep.extend(also_keep);
+    let child = spawn(&Spawn {
+        program: init,
+        arguments: &[c"podling-init", &number],
+        namespaces: namespaces as u64,
+        cgroup,
+        keep: &keep,
+    })
+    .map_err(failed("start the init"))?;
+    Ok(Launched {
+        process: Process::new(child).map_err(failed("watch the init"))?,
+        report: Report {
+            member: member.to_owned(),
+            receiver: report,
+            steps: script.steps,
+        },
+        gate: Gate(gate),
+        status: Status(status),
+    })
+}
+
+/// What the script's processes tell, until the exec closes it.
+#[derive(Debug)]
+pub(super) struct Report {
+    member: String,
+    receiver: Receiver,
+    /// What the operations of the script are called.
+    steps: Vec<Step>,
+}
+
+/// Something that was reached, and what there is to say of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reached {
+    pub what: u32,
+    pub value: u32,
+}
+
+impl Report {
+    /// The next thing that is reached; `None` when the exec has happened or the process is gone.
+    pub(super) async fn next(&mut self) -> Result<Option<Reached>, LaunchError> {
+        let mut bytes = [0u8; RECORD_SIZE];
+        match self.receiver.read_exact(&mut bytes).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(LaunchError::step(&self.member, "read the report", error)),
+        }
+        let mut words = bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|word| u32::from_ne_bytes(*word));
+        let mut word = || words.next().unwrap_or_default();
+        let (kind, what, value) = (word(), word(), word());
+        if kind == format::FAILED {
+            let step = self
+                .steps
+                .get(what as usize)
+                .cloned()
+                .unwrap_or("an unknown step".into());
+            return Err(LaunchError::step(
+                &self.member,
+                step,
+                io::Error::from_raw_os_error(value as i32),
+            ));
+        }
+        Ok(Some(Reached { what, value }))
+    }
+}
+
+/// Closed, it ends a process that waits at it.
+#[derive(Debug)]
+pub(super) struct Gate(OwnedFd);
+
+impl Gate {
+    pub(super) fn pass(&self, member: &str, byte: u8) -> Result<(), LaunchError> {
+        match rustix::io::write(&self.0, &[byte]) {
+            // If nobody reads any more, the report says why.
+            Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(()),
+            Err(errno) => Err(LaunchError::step(member, "open the gate", errno)),
+        }
+    }
+}
+
+/// Where the init tells how its task ended.
+#[derive(Debug)]
+pub(super) struct Status(OwnedFd);
+
+impl Status {
+    /// What it told, if it lived to: known when the init has ended.
+    pub(super) fn told(&self) -> Option<Ended> {
+        let mut bytes = [0u8; 4];
+        match rustix::io::read(self.0.as_fd(), &mut bytes) {
+            Ok(4) => Some(Ended::from_raw(i32::from_ne_bytes(bytes))),
+            _ => None,
+        }
+    }
+}
+
+/// It is gone without having said why: killed from outside, or for want of memory.
+pub(super) async fn ended_early(member: &str, process: &mut Process) -> LaunchError {
+    let how = match process.ended().await {
+        Ok(Ended::Code(code)) => format!("ended with status {code} before it was started"),
+        Ok(Ended::Signal { number, .. }) => format!("was killed by signal {number} before it was started"),
+        Err(error) => format!("was lost before it was started: {error}"),
+    };
+    LaunchError::new(member, Problem::Ended(how))
+}

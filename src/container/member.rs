@@ -1,0 +1,136 @@
+//! A member as a process: at its gate, running, ended.
+
+use std::{
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use super::{
+    error::LaunchError,
+    launch::{Gate, Report, Status, ended_early},
+    process::Process,
+    runtime::Pod,
+    setup::{self, Confinement},
+    terminal::Copied,
+};
+use crate::{
+    group::{Exit, ExitStatus},
+    sys::pidfd::Ended,
+};
+
+/// What is known of a member's processes at every stage.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub confinement: Confinement,
+    /// The init, the parent of the task.
+    pub process: Process,
+    pub status: Status,
+    /// Keeps the process namespace that it shares.
+    #[expect(dead_code, reason = "held, not used")]
+    pub pod: Option<Arc<Pod>>,
+    /// The program that further processes of the member start from.
+    pub program: Arc<OwnedFd>,
+    pub null: Arc<OwnedFd>,
+    pub terminal: Option<Copied>,
+}
+
+impl Member {
+    pub(super) fn name(&self) -> &str {
+        &self.confinement.plan.member
+    }
+}
+
+/// A member whose process exists and waits. Dropping it ends the process.
+#[derive(Debug)]
+pub struct Gated {
+    pub(super) member: Member,
+    pub(super) report: Report,
+    pub(super) gate: Gate,
+}
+
+impl Gated {
+    /// Opens the gate; `Ok` once the exec itself has succeeded.
+    pub async fn release(mut self) -> Result<Running, LaunchError> {
+        self.gate.pass(self.member.name(), setup::RELEASED)?;
+        match self.report.next().await? {
+            // The exec has closed the report.
+            None => Ok(Running {
+                member: self.member,
+                exit: None,
+            }),
+            Some(_) => {
+                let member = self.member.name().to_owned();
+                Err(ended_early(&member, &mut self.member.process).await)
+            }
+        }
+    }
+
+    /// Gives it up; resolves when nothing of it is left.
+    pub async fn discard(mut self) {
+        self.member.process.signal(libc::SIGKILL);
+        // The only error is that there is nothing to wait for.
+        let _ = self.member.process.ended().await;
+    }
+
+    /// Process id of the member's init, in our namespace.
+    pub fn pid(&self) -> i32 {
+        self.member.process.pid
+    }
+}
+
+/// A member that runs. Dropping it kills the whole container.
+#[derive(Debug)]
+pub struct Running {
+    pub(super) member: Member,
+    exit: Option<Exit>,
+}
+
+impl Running {
+    /// Process id of the member's init, in our namespace.
+    pub fn pid(&self) -> i32 {
+        self.member.process.pid
+    }
+
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.member.process.pidfd()
+    }
+
+    /// Asks the member to end: its stop signal, to its init.
+    pub fn stop(&self) {
+        self.member
+            .process
+            .signal(self.member.confinement.plan.stop_signal);
+    }
+
+    /// Ends the whole container.
+    pub fn kill(&self) {
+        self.member.process.signal(libc::SIGKILL);
+    }
+
+    /// Resolves when the member has ended and its cgroup is empty.
+    pub async fn wait(&mut self) -> Exit {
+        if let Some(exit) = &self.exit {
+            return exit.clone();
+        }
+        let ended = self.member.process.ended().await;
+        let status = match (self.member.status.told(), ended) {
+            (Some(told), _) => exit_status(told),
+            // The init was killed, and all of the container with it.
+            (None, Ok(ended @ Ended::Signal { .. })) => exit_status(ended),
+            (None, _) => ExitStatus::Signal(libc::SIGKILL),
+        };
+        if let Some(terminal) = self.member.terminal.take() {
+            terminal.finish().await;
+        }
+        let exit = Exit { status, limit: None };
+        self.exit = Some(exit.clone());
+        exit
+    }
+}
+
+pub(super) fn exit_status(ended: Ended) -> ExitStatus {
+    match ended {
+        Ended::Code(code) => ExitStatus::Code(code),
+        Ended::Signal { number, .. } => ExitStatus::Signal(number),
+    }
+}

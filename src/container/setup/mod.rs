@@ -1,0 +1,277 @@
+//! From a plan to a script: what the member's processes do between their birth and the exec.
+//!
+//! Two processes walk it. The first is the init: it makes the mount tree and the other namespaces, waits until it is
+//! attached to its cgroups, and forks. The second becomes the task: it gives up all it must not keep, makes sure
+//! that there is something to exec, says that it waits at the gate, and execs when the gate opens.
+
+/// `op!(self, "what it does"; NUMBER, argument, …)`: adds an operation to the script.
+macro_rules! op {
+    ($self:ident, $step:expr; $number:expr $(, $arg:expr)*) => {
+        $self.script.call($step, i64::from($number), &[$($crate::container::script::Arg::from($arg)),*])
+    };
+}
+
+/// The same, keeping the result; `in SLOT` for one that is needed for long.
+macro_rules! open {
+    ($self:ident in $slot:expr, $step:expr; $number:expr $(, $arg:expr)*) => {
+        $self.script.open_in($slot, $step, i64::from($number), &[$($crate::container::script::Arg::from($arg)),*])
+    };
+    ($self:ident, $step:expr; $number:expr $(, $arg:expr)*) => {
+        $self.script.open($step, i64::from($number), &[$($crate::container::script::Arg::from($arg)),*])
+    };
+}
+
+mod blocks;
+mod task;
+mod tree;
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    path::Path,
+    sync::Arc,
+};
+
+use libc::{
+    SYS_openat, SYS_prctl, SYS_sethostname, SYS_setns, SYS_setsid, SYS_umask, SYS_unshare, SYS_write,
+};
+
+use self::blocks::O_PATH;
+use super::{
+    plan::{Command, Network, Plan, Terminal},
+    script::{Data, Script, Slot},
+    seccomp::Program,
+    users::Identity,
+};
+use crate::sys::init_format::{DEFAULT_SIGNALS, FORK, STAY};
+
+/// The byte that lets a process go on at its gate.
+pub(super) const RELEASED: u8 = b'r';
+
+/// What the processes tell on their way.
+pub(super) const AT_GATE: u32 = 1;
+/// The other side of a terminal is in the socket for it.
+pub(super) const AT_TERMINAL: u32 = 2;
+/// The task of an exec is there; the value is its number.
+pub(super) const FORKED: u32 = 3;
+/// Only the exec itself is left, without a gate.
+pub(super) const AT_EXEC: u32 = 4;
+
+/// What the executor opened and looked up for a plan.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub confinement: Confinement,
+    /// The root file system as a detached mount; none for the host's.
+    pub root: Option<OwnedFd>,
+    /// The sandbox as a detached mount.
+    pub sandbox: OwnedFd,
+    /// For each mount of the plan, in order.
+    pub mounts: Vec<PreparedMount>,
+    pub streams: Streams,
+    /// Where the other side of the plan's terminal is sent through.
+    pub terminal: Option<OwnedFd>,
+    /// What to write to, to be in the member's cgroups.
+    pub cgroups: Vec<RawFd>,
+    /// The pod's process namespace, when it is shared: by its init.
+    pub pod: Option<Arc<OwnedFd>>,
+}
+
+#[derive(Debug)]
+pub(super) struct PreparedMount {
+    pub source: Source,
+    pub directory: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    Tree(Arc<OwnedFd>),
+    Tmpfs { size: Option<u64>, mode: u32 },
+    Secret(Arc<[u8]>),
+}
+
+/// Standard input, output and error, unless there is a terminal.
+#[derive(Debug, Clone)]
+pub(super) struct Streams {
+    pub stdin: Arc<OwnedFd>,
+    pub stdout: Arc<OwnedFd>,
+    pub stderr: Arc<OwnedFd>,
+}
+
+/// What confines a task, apart from its surroundings: a later exec into the member is confined the same.
+#[derive(Debug, Clone)]
+pub(super) struct Confinement {
+    pub plan: Arc<Plan>,
+    pub identity: Identity,
+    /// The system call filter, if there is to be one.
+    pub filter: Option<Arc<Program>>,
+    /// The highest capability this kernel knows.
+    pub last_capability: u32,
+}
+
+/// What is run with that confinement.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Task<'a> {
+    pub command: &'a Command,
+    pub environment: &'a [(String, String)],
+    pub cwd: &'a Path,
+    /// With a socket to send the other side through.
+    pub terminal: Option<(Terminal, BorrowedFd<'a>)>,
+    pub streams: &'a Streams,
+    /// Wait to be released before the exec.
+    pub gate: bool,
+}
+
+/// The script of a member.
+pub(super) fn member(prepared: Prepared) -> io::Result<Script> {
+    let mut writer = Writer::new()?;
+    let confinement = &prepared.confinement;
+    let plan = &confinement.plan;
+    writer.begin()?;
+    writer.cgroups(&prepared.cgroups)?;
+    // It shows as its root the cgroup that the process is in when it makes it.
+    op!(writer, "make a cgroup namespace"; SYS_unshare, libc::CLONE_NEWCGROUP);
+    writer.names_and_network(plan)?;
+    match &prepared.pod {
+        // Only children enter a process namespace; what mounts its proc has to be one of them.
+        Some(pod) => {
+            op!(writer, "enter the pod's processes"; SYS_setns, pod.as_raw_fd(), libc::CLONE_NEWPID);
+            op!(writer, "fork"; FORK);
+            writer.mount_tree(plan, &prepared)?;
+        }
+        None => {
+            writer.mount_tree(plan, &prepared)?;
+            op!(writer, "fork"; FORK);
+        }
+    }
+    writer.task(
+        confinement,
+        &Task {
+            command: &plan.command,
+            environment: &plan.environment,
+            cwd: &plan.cwd,
+            terminal: plan.terminal.zip(prepared.terminal.as_ref().map(AsFd::as_fd)),
+            streams: &prepared.streams,
+            gate: true,
+        },
+    )?;
+    let mut script = writer.script;
+    for mount in prepared.mounts {
+        if let Source::Tree(tree) = mount.source {
+            script.keep_shared(&tree);
+        }
+    }
+    script.keep(prepared.sandbox);
+    if let Some(root) = prepared.root {
+        script.keep(root);
+    }
+    if let Some(pod) = &prepared.pod {
+        script.keep_shared(pod);
+    }
+    if let Some(socket) = prepared.terminal {
+        script.keep(socket);
+    }
+    keep_streams(&mut script, &prepared.streams);
+    Ok(script)
+}
+
+/// The script of something that is run in a member: it joins all that the member's init has, and is confined as the
+/// member's task is.
+pub(super) fn exec(
+    confinement: &Confinement,
+    task: &Task<'_>,
+    init: &Arc<OwnedFd>,
+    cgroups: &[RawFd],
+) -> io::Result<Script> {
+    let mut writer = Writer::new()?;
+    writer.begin()?;
+    writer.cgroups(cgroups)?;
+    if let Some(score) = confinement.plan.oom_score_adj {
+        let place = writer.script.text("/proc")?;
+        open!(writer in Slot::Proc, "open /proc"; SYS_openat, libc::AT_FDCWD, place, O_PATH);
+        writer.oom_score(score)?;
+    }
+    op!(writer, "enter the member"; SYS_setns, init.as_raw_fd(), NAMESPACES);
+    op!(writer, "fork"; FORK, FORKED);
+    writer.task(confinement, task)?;
+    let mut script = writer.script;
+    script.keep_shared(init);
+    keep_streams(&mut script, task.streams);
+    Ok(script)
+}
+
+/// The script of the first process of a namespace that members share.
+pub(super) fn pod() -> io::Result<Script> {
+    let mut writer = Writer::new()?;
+    writer.begin()?;
+    op!(writer, "reap"; STAY);
+    Ok(writer.script)
+}
+
+/// All that `setns` takes for a process at once, but the user namespace.
+const NAMESPACES: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWCGROUP;
+
+fn keep_streams(script: &mut Script, streams: &Streams) {
+    for stream in [&streams.stdin, &streams.stdout, &streams.stderr] {
+        script.keep_shared(stream);
+    }
+}
+
+struct Writer {
+    script: Script,
+    /// Texts that are needed again and again.
+    empty: Data,
+    slash: Data,
+}
+
+impl Writer {
+    fn new() -> io::Result<Self> {
+        let mut script = Script::default();
+        Ok(Self {
+            empty: script.text("")?,
+            slash: script.text("/")?,
+            script,
+        })
+    }
+
+    /// Nothing of the executor's process state is inherited.
+    fn begin(&mut self) -> io::Result<()> {
+        op!(self, "reset signals"; DEFAULT_SIGNALS);
+        op!(self, "start a session"; SYS_setsid);
+        op!(self, "clear the umask"; SYS_umask, 0u32);
+        // The executor's death is this process's, and with it that of the whole pid namespace. If it has died
+        // before this line, the gate tells.
+        op!(self, "follow the executor"; SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        // Nobody in the container may look into this process or use its descriptors.
+        op!(self, "become opaque"; SYS_prctl, libc::PR_SET_DUMPABLE, 0u32);
+        let name = self.script.text("podling-init")?;
+        op!(self, "name the init"; SYS_prctl, libc::PR_SET_NAME, name);
+        Ok(())
+    }
+
+    /// Host name and network, before anything is mounted that shows them.
+    fn names_and_network(&mut self, plan: &Plan) -> io::Result<()> {
+        if let Network::Join(network) = &plan.namespaces.network {
+            let network = self.script.keep_shared(network);
+            op!(self, "enter the network"; SYS_setns, network, libc::CLONE_NEWNET);
+        }
+        if let Some(hostname) = &plan.hostname {
+            let name = self.script.text(hostname)?;
+            op!(self, "set the host name"; SYS_sethostname, name, hostname.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// On its own, while it is single: the one way in that does not wait for the rest of the machine.
+    fn cgroups(&mut self, cgroups: &[RawFd]) -> io::Result<()> {
+        let own = self.script.text("0")?;
+        for cgroup in cgroups {
+            op!(self, "enter the cgroups"; SYS_write, *cgroup, own, 1u32);
+        }
+        Ok(())
+    }
+}

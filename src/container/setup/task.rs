@@ -1,0 +1,290 @@
+//! The task's own part: who it is, what it may, what it runs.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use libc::{
+    SYS_capset, SYS_chdir, SYS_close, SYS_close_range, SYS_dup2, SYS_execve, SYS_fchown, SYS_ioctl,
+    SYS_openat, SYS_prctl, SYS_prlimit64, SYS_rt_sigprocmask, SYS_seccomp, SYS_sendmsg, SYS_setgroups,
+    SYS_setresgid, SYS_setresuid, SYS_setsid, SYS_umask, SYS_write,
+};
+
+use super::{AT_EXEC, AT_GATE, AT_TERMINAL, Confinement, RELEASED, Task, Writer};
+use crate::{
+    container::{
+        plan::{CapabilitySet, PidNamespace, Rlimit, Rootfs, Terminal},
+        script::{Register, Slot},
+        users::Identity,
+    },
+    sys::init_format::{CHECK_CWD, RESOLVE, STORE, TELL, WAIT},
+};
+
+/// Level and type of a control message, as the two halves of a word.
+const SOL_SOCKET_SCM_RIGHTS: u64 = (libc::SCM_RIGHTS as u64) << 32 | libc::SOL_SOCKET as u64;
+
+const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+impl Writer {
+    /// The rest of the script, from the fork to the exec.
+    pub(super) fn task(&mut self, confinement: &Confinement, task: &Task<'_>) -> io::Result<()> {
+        let plan = &confinement.plan;
+        op!(self, "start a session of its own"; SYS_setsid);
+        match task.terminal {
+            Some((terminal, socket)) => self.terminal(terminal, socket, confinement, task)?,
+            None => {
+                let streams = task.streams;
+                op!(self, "set stdin"; SYS_dup2, streams.stdin.as_raw_fd(), 0u32);
+                op!(self, "set stdout"; SYS_dup2, streams.stdout.as_raw_fd(), 1u32);
+                op!(self, "set stderr"; SYS_dup2, streams.stderr.as_raw_fd(), 2u32);
+            }
+        }
+        for limit in &plan.rlimits {
+            self.rlimit(limit);
+        }
+        if let (Some(score), true) = (plan.oom_score_adj, task.gate) {
+            self.oom_score(score)?;
+        }
+        let cwd = self.script.path(task.cwd)?;
+        op!(self, format!("change to {:?}", task.cwd); SYS_chdir, cwd);
+        op!(self, "check the working directory"; CHECK_CWD);
+        // Without the promise of no new privileges, installing a filter is itself a privilege.
+        if !plan.no_new_privileges {
+            self.filter(confinement);
+        }
+        self.identity(confinement);
+        op!(self, "set the umask"; SYS_umask, plan.umask);
+        if plan.no_new_privileges {
+            op!(self, "give up new privileges"; SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1u32, 0u32, 0u32, 0u32);
+        }
+        // In a process namespace of others, the end of what waits for it does not end it by itself.
+        if !task.gate || plan.namespaces.pid != PidNamespace::Own {
+            op!(self, "follow the init"; SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
+        self.find_program(task)?;
+        // Last of all where possible: the profile then only has to allow what follows.
+        if plan.no_new_privileges {
+            self.filter(confinement);
+        }
+        if task.gate {
+            op!(self, "tell that the gate is reached"; TELL, AT_GATE, 0u32);
+            op!(self, "wait at the gate"; WAIT, u32::from(RELEASED));
+        } else {
+            op!(self, "tell of the exec"; TELL, AT_EXEC, 0u32);
+        }
+        self.exec(task)
+    }
+
+    /// Z-08: a new terminal of the member's own kind; its other side is for the executor.
+    fn terminal(
+        &mut self,
+        terminal: Terminal,
+        socket: BorrowedFd<'_>,
+        confinement: &Confinement,
+        task: &Task<'_>,
+    ) -> io::Result<()> {
+        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+        let (base, name) = match (&confinement.plan.rootfs, task.gate) {
+            // A place of our own making; the member's name for it may have got another meaning.
+            (Rootfs::Directory { .. } | Rootfs::Overlay { .. }, true) => {
+                (Register::of(Slot::Terminals), "ptmx")
+            }
+            (Rootfs::Directory { .. } | Rootfs::Overlay { .. }, false) => (self.open_root(), "dev/pts/ptmx"),
+            (Rootfs::Host, _) => (self.open_root(), "dev/ptmx"),
+        };
+        let name = self.script.text(name)?;
+        let master = open!(self, "open a terminal"; SYS_openat, base, name, flags);
+        let unlock = self.script.bytes(&0u32.to_ne_bytes());
+        op!(self, "unlock the terminal"; SYS_ioctl, master, libc::TIOCSPTLCK, unlock);
+        let slave =
+            open!(self, "open the terminal's inner side"; SYS_ioctl, master, libc::TIOCGPTPEER, flags);
+        if let Some((rows, columns)) = terminal.size {
+            let size = [rows, columns, 0, 0].map(u16::to_ne_bytes).concat();
+            let size = self.script.bytes(&size);
+            op!(self, "set the terminal's size"; SYS_ioctl, master, libc::TIOCSWINSZ, size);
+        }
+        op!(self, "own the terminal"; SYS_fchown, slave, confinement.identity.uid, u32::MAX);
+        op!(self, "control the terminal"; SYS_ioctl, slave, libc::TIOCSCTTY, 0u32);
+        for (number, name) in [(0u32, "stdin"), (1, "stdout"), (2, "stderr")] {
+            op!(self, format!("set {name}"); SYS_dup2, slave, number);
+        }
+        // A message of one byte that carries the descriptor.
+        let byte = self.script.bytes(&[0]);
+        let vector = self.script.structure(&[0, 1], &[(0, byte)]);
+        let rights = self.script.words(&[20, SOL_SOCKET_SCM_RIGHTS, 0]);
+        let message = self
+            .script
+            .structure(&[0, 0, 0, 1, 0, 24, 0], &[(2, vector), (4, rights)]);
+        op!(self, "pass the terminal on"; STORE, rights.plus(16), master);
+        op!(self, "pass the terminal on"; SYS_sendmsg, socket.as_raw_fd(), message, 0u32);
+        op!(self, "tell of the terminal"; TELL, AT_TERMINAL, 0u32);
+        op!(self, "close the terminal's other side"; SYS_close, master);
+        Ok(())
+    }
+
+    fn open_root(&mut self) -> Register {
+        open!(self, "open /"; SYS_openat, libc::AT_FDCWD, self.slash, libc::O_PATH | libc::O_CLOEXEC)
+    }
+
+    fn rlimit(&mut self, limit: &Rlimit) {
+        let value = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+        let words = self.script.words(&[value(limit.soft), value(limit.hard)]);
+        let step = format!("set resource limit {}", rlimit_name(limit.resource));
+        op!(self, step; SYS_prlimit64, 0u32, limit.resource, words, 0u32);
+    }
+
+    /// Through a proc file system that cannot be anything else: the member's fresh one, or in an exec, where this
+    /// comes before anything is joined, the host's.
+    pub(super) fn oom_score(&mut self, score: i32) -> io::Result<()> {
+        let path = self.script.text("self/oom_score_adj")?;
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        let file = open!(self, "open oom_score_adj"; SYS_openat, Register::of(Slot::Proc), path, flags);
+        let text = score.to_string();
+        let data = self.script.text(&text)?;
+        op!(self, format!("set oom_score_adj to {score}"); SYS_write, file, data, text.len() as u64);
+        Ok(())
+    }
+
+    /// Bounding set, groups, gid, uid, the other sets, in the order that each still may be done.
+    fn identity(&mut self, confinement: &Confinement) {
+        let known = CapabilitySet(u64::MAX >> (63 - confinement.last_capability.min(63)));
+        let caps = confinement.plan.capabilities;
+        for number in known.without(caps.bounding).numbers() {
+            op!(self, "limit the bounding set"; SYS_prctl, libc::PR_CAPBSET_DROP, number, 0u32, 0u32, 0u32);
+        }
+        let Identity { uid, gid, groups } = &confinement.identity;
+        let (uid, gid) = (*uid, *gid);
+        let list: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
+        let list = self.script.bytes(&list);
+        op!(self, "set the groups"; SYS_setgroups, groups.len() as u64, list);
+        op!(self, format!("become group {gid}"); SYS_setresgid, gid, gid, gid);
+        op!(self, "keep capabilities"; SYS_prctl, libc::PR_SET_KEEPCAPS, 1u32, 0u32, 0u32, 0u32);
+        op!(self, format!("become user {uid}"); SYS_setresuid, uid, uid, uid);
+        let header = self
+            .script
+            .bytes(&[LINUX_CAPABILITY_VERSION_3, 0].map(u32::to_ne_bytes).concat());
+        let [effective, permitted, inheritable] =
+            [caps.effective, caps.permitted, caps.inheritable].map(|set| set.and(known).0);
+        let low_then_high = [
+            [effective, permitted, inheritable].map(|set| set as u32),
+            [effective, permitted, inheritable].map(|set| (set >> 32) as u32),
+        ]
+        .concat();
+        let data: Vec<u8> = low_then_high.into_iter().flat_map(u32::to_ne_bytes).collect();
+        let data = self.script.bytes(&data);
+        op!(self, "set the capabilities"; SYS_capset, header, data);
+        let (ambient, clear) = (libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL);
+        op!(self, "clear the ambient set"; SYS_prctl, ambient, clear, 0u32, 0u32, 0u32);
+        for number in caps.ambient.and(known).numbers() {
+            let raise = libc::PR_CAP_AMBIENT_RAISE;
+            op!(self, "raise the ambient set"; SYS_prctl, ambient, raise, number, 0u32, 0u32);
+        }
+    }
+
+    fn filter(&mut self, confinement: &Confinement) {
+        let Some(program) = &confinement.filter else {
+            return;
+        };
+        let instructions = program.instructions();
+        let bytes: Vec<u8> = instructions.iter().flat_map(instruction_bytes).collect();
+        let code = self.script.bytes(&bytes);
+        let program_of = self
+            .script
+            .structure(&[instructions.len() as u64, 0], &[(1, code)]);
+        let flags = if program.log {
+            libc::SECCOMP_FILTER_FLAG_LOG
+        } else {
+            0
+        };
+        let mode = libc::SECCOMP_SET_MODE_FILTER;
+        op!(self, "install the system call filter"; SYS_seccomp, mode, flags, program_of);
+    }
+
+    /// Before the gate, and as the final user: what is not there must not be found out after others have started
+    /// (L1).
+    fn find_program(&mut self, task: &Task<'_>) -> io::Result<()> {
+        let list = candidates(task)
+            .iter()
+            .map(|path| self.script.text(path))
+            .collect::<io::Result<Vec<_>>>()?;
+        let list = self.script.pointers(&list);
+        open!(self in Slot::Program, exec_step(task); RESOLVE, list);
+        Ok(())
+    }
+
+    fn exec(&mut self, task: &Task<'_>) -> io::Result<()> {
+        let on_exec = libc::CLOSE_RANGE_CLOEXEC;
+        op!(self, "close what is not the task's"; SYS_close_range, 3u32, u32::MAX, on_exec);
+        let arguments = task
+            .command
+            .arguments
+            .iter()
+            .map(|text| self.script.text(text))
+            .collect::<io::Result<Vec<_>>>()?;
+        let arguments = self.script.pointers(&arguments);
+        let variable = |(name, value): &(String, String)| format!("{name}={value}");
+        let environment = task
+            .environment
+            .iter()
+            .map(|pair| self.script.text(&variable(pair)))
+            .collect::<io::Result<Vec<_>>>()?;
+        let environment = self.script.pointers(&environment);
+        let none = self.script.words(&[0]);
+        op!(self, "let signals in"; SYS_rt_sigprocmask, libc::SIG_SETMASK, none, 0u32, 8u32);
+        op!(self, exec_step(task); SYS_execve, Register::of(Slot::Program), arguments, environment);
+        Ok(())
+    }
+}
+
+fn exec_step(task: &Task<'_>) -> String {
+    format!("exec `{}`", task.command.program)
+}
+
+/// `struct sock_filter` as the kernel reads it.
+fn instruction_bytes(instruction: &libc::sock_filter) -> [u8; 8] {
+    let [a, b] = instruction.code.to_ne_bytes();
+    let [c, d, e, f] = instruction.k.to_ne_bytes();
+    [a, b, instruction.jt, instruction.jf, c, d, e, f]
+}
+
+/// I-11: a name without a slash is looked up in the member's PATH.
+fn candidates(task: &Task<'_>) -> Vec<String> {
+    let program = &task.command.program;
+    if program.contains('/') {
+        return vec![program.clone()];
+    }
+    let path = task
+        .environment
+        .iter()
+        .find(|(name, _)| name == "PATH")
+        .map_or("", |(_, value)| value.as_str());
+    path.split(':')
+        .map(|directory| match directory {
+            "" => format!("./{program}"),
+            directory => format!("{}/{program}", directory.trim_end_matches('/')),
+        })
+        .collect()
+}
+
+fn rlimit_name(resource: u32) -> &'static str {
+    const NAMES: [&str; 16] = [
+        "cpu",
+        "fsize",
+        "data",
+        "stack",
+        "core",
+        "rss",
+        "nproc",
+        "nofile",
+        "memlock",
+        "as",
+        "locks",
+        "sigpending",
+        "msgqueue",
+        "nice",
+        "rtprio",
+        "rttime",
+    ];
+    NAMES.get(resource as usize).copied().unwrap_or("?")
+}
