@@ -5,6 +5,7 @@
 //! shell itself knows nothing about groups.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -46,9 +47,10 @@ pub enum ShellError {
 
 /// Runs an executor to its end.
 pub async fn run(environment: Environment, config: Config, start: Instant) -> Result<(), ShellError> {
-    // The agent first: everything below happens while it looks at our SUBSCRIBE.
+    let sandbox = Sandbox::open(&environment.sandbox)?;
+    // Then the agent: everything below happens while it looks at our SUBSCRIBE.
     let (calls, notices) = Session::start(&environment, &config)?;
-    let mut shell = Shell::open(environment, config, start, calls)?;
+    let mut shell = Shell::new(environment, config, start, sandbox, calls);
     shell.serve(notices).await
 }
 
@@ -61,7 +63,7 @@ struct Shell {
     subscribed: bool,
     keepers: Keepers,
     answers: mpsc::UnboundedReceiver<Event>,
-    tasks: std::collections::HashMap<MemberId, (String, String)>,
+    tasks: HashMap<MemberId, (String, String)>,
     /// Opened with the first use, so that SUBSCRIBE does not wait for it. A host that cannot run members says so
     /// in the status of each.
     runtime: Option<Result<Arc<Runtime>, String>>,
@@ -80,13 +82,7 @@ enum Wake {
 }
 
 impl Shell {
-    fn open(
-        environment: Environment,
-        config: Config,
-        start: Instant,
-        calls: Calls,
-    ) -> Result<Self, ShellError> {
-        let sandbox = Sandbox::open(&environment.sandbox)?;
+    fn new(environment: Environment, config: Config, start: Instant, sandbox: Sandbox, calls: Calls) -> Self {
         let machine = Machine::new(Settings {
             checkpoint: environment.recovery.is_some(),
             recovery_timeout: environment
@@ -108,7 +104,7 @@ impl Shell {
             executor: &environment.executor_id,
         });
         let (keepers, answers) = Keepers::new();
-        Ok(Shell {
+        Shell {
             ip: address::own(&environment),
             environment,
             start,
@@ -117,14 +113,14 @@ impl Shell {
             subscribed: false,
             keepers,
             answers,
-            tasks: std::collections::HashMap::new(),
+            tasks: HashMap::new(),
             runtime: None,
             defaults: plan::Defaults::default(),
             sandbox,
             black_box,
             crash: CrashPoints::from_environment(),
             failure: None,
-        })
+        }
     }
 
     async fn serve(&mut self, mut notices: mpsc::Receiver<Notice>) -> Result<(), ShellError> {

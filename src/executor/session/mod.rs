@@ -49,7 +49,7 @@ const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// S-02: the pause before SUBSCRIBE is repeated to an agent that is not ready for its executors yet.
 const NOT_READY_PAUSE: Duration = Duration::from_secs(1);
 /// How long the last calls may take to leave when we end.
-const PARTING: Duration = Duration::from_millis(500);
+const PARTING: Duration = Duration::from_millis(100);
 /// Events that wait for the shell; beyond that the agent waits.
 const NOTICES: usize = 32;
 
@@ -461,3 +461,5 @@ async fn until_closed<T>(
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

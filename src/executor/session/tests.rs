@@ -16,32 +16,32 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
 
-struct Agent {
+pub(super) struct Agent {
     listener: TcpListener,
 }
 
 /// One accepted connection.
-struct Peer {
+pub(super) struct Peer {
     stream: TcpStream,
     buffer: BytesMut,
 }
 
-struct Request {
+pub(super) struct Request {
     head: String,
-    call: wire::Call,
+    pub(super) call: wire::Call,
 }
 
 impl Agent {
-    async fn listen() -> Self {
+    pub(super) async fn listen() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         Agent { listener }
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.listener.local_addr().expect("bound")
     }
 
-    fn environment(&self, more: &[(&str, &str)]) -> Environment {
+    pub(super) fn environment(&self, more: &[(&str, &str)]) -> Environment {
         let base = [
             ("MESOS_FRAMEWORK_ID", "f".to_owned()),
             ("MESOS_EXECUTOR_ID", "e".to_owned()),
@@ -62,7 +62,7 @@ impl Agent {
         ])
     }
 
-    async fn accept(&self) -> Peer {
+    pub(super) async fn accept(&self) -> Peer {
         let accepted = tokio::time::timeout(LIMIT, self.listener.accept()).await;
         let (stream, _) = accepted.expect("a connection in time").expect("accepted");
         Peer {
@@ -83,7 +83,7 @@ impl Agent {
         (first, second, request)
     }
 
-    async fn subscription(&self) -> (Peer, Peer, Request) {
+    pub(super) async fn subscription(&self) -> (Peer, Peer, Request) {
         let (mut events, calls, request) = self.accept_pair().await;
         events.open_stream().await;
         events.event(&subscribed()).await;
@@ -96,7 +96,7 @@ impl Peer {
         let _ = self.stream.peek(&mut [0]).await;
     }
 
-    async fn request(&mut self) -> Request {
+    pub(super) async fn request(&mut self) -> Request {
         tokio::time::timeout(LIMIT, self.read_request())
             .await
             .expect("a request in time")
@@ -134,7 +134,7 @@ impl Peer {
         self.stream.write_all(text.as_bytes()).await.expect("written");
     }
 
-    async fn refuse(&mut self, status: &str, text: &str) {
+    pub(super) async fn refuse(&mut self, status: &str, text: &str) {
         self.send(&format!(
             "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{text}",
             text.len()
@@ -189,7 +189,7 @@ fn subscribed() -> wire::Event {
     }
 }
 
-fn status(task: &str) -> Arc<v1::TaskStatus> {
+pub(super) fn status(task: &str) -> Arc<v1::TaskStatus> {
     Arc::new(v1::TaskStatus {
         task_id: v1::TaskId {
             value: task.to_owned(),
@@ -199,13 +199,13 @@ fn status(task: &str) -> Arc<v1::TaskStatus> {
     })
 }
 
-struct Shell {
-    calls: Calls,
+pub(super) struct Shell {
+    pub(super) calls: Calls,
     notices: mpsc::Receiver<Notice>,
 }
 
 impl Shell {
-    fn start(environment: &Environment, config: &Config) -> Self {
+    pub(super) fn start(environment: &Environment, config: &Config) -> Self {
         let (calls, notices) = Session::start(environment, config).expect("a session");
         Shell { calls, notices }
     }
@@ -222,19 +222,19 @@ impl Shell {
         assert!(matches!(notice, Notice::Connected), "{notice:?}");
     }
 
-    async fn subscribe(&mut self) {
+    pub(super) async fn subscribe(&mut self) {
         self.connected().await;
         self.calls.subscribe(wire::call::Subscribe::default());
     }
 
-    async fn event(&mut self) -> wire::event::Type {
+    pub(super) async fn event(&mut self) -> wire::event::Type {
         match self.next().await {
             Notice::Event(event) => event.r#type(),
             other => panic!("an event, not {other:?}"),
         }
     }
 
-    async fn failure(&mut self) -> String {
+    pub(super) async fn failure(&mut self) -> String {
         loop {
             match self.next().await {
                 Notice::Failed(error) => return error.to_string(),
@@ -259,7 +259,7 @@ impl Shell {
     }
 }
 
-fn quick() -> Config {
+pub(super) fn quick() -> Config {
     Config {
         reconnect_pause: Duration::from_millis(5),
         ..Config::default()
