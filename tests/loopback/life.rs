@@ -119,7 +119,7 @@ fn kill_carries_its_policy() {
     let policy = KillPolicy {
         grace_period: Some(DurationInfo { nanoseconds: 7 }),
     };
-    agent.kill_with("a", Some(policy.clone())).unwrap();
+    agent.kill_with("a", Some(policy)).unwrap();
     assert_eq!(stream.next().kill.unwrap().kill_policy, Some(policy));
     assert!(
         agent.kill("nobody").is_err(),

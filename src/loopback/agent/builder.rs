@@ -63,7 +63,7 @@ pub struct AgentBuilder {
     command: Option<CommandLine>,
     executor_info: ExecutorInfo,
     framework_info: FrameworkInfo,
-    launches: Vec<FirstLaunch>,
+    launches: Vec<LaunchRequest>,
     name: String,
     address: IpAddr,
     domain_socket: bool,
@@ -74,9 +74,9 @@ pub struct AgentBuilder {
     patience: Duration,
 }
 
-/// What is queued before the executor is started.
+/// What the scheduler wants launched, before the master has completed it.
 #[derive(Debug)]
-pub(super) enum FirstLaunch {
+pub(super) enum LaunchRequest {
     Task(Box<TaskInfo>),
     Group(TaskGroupInfo),
 }
@@ -87,7 +87,7 @@ pub(super) struct Plan {
     pub command: CommandLine,
     pub executor: ExecutorInfo,
     pub framework: FrameworkInfo,
-    pub launches: Vec<FirstLaunch>,
+    pub launches: Vec<LaunchRequest>,
     pub name: String,
     pub address: IpAddr,
     pub domain_socket: bool,
@@ -166,13 +166,13 @@ impl AgentBuilder {
 
     /// Queues a group for the executor's arrival; call it again for more groups.
     pub fn task_group(mut self, group: TaskGroupInfo) -> Self {
-        self.launches.push(FirstLaunch::Group(group));
+        self.launches.push(LaunchRequest::Group(group));
         self
     }
 
     /// Queues a single task, to come by LAUNCH.
     pub fn task(mut self, task: TaskInfo) -> Self {
-        self.launches.push(FirstLaunch::Task(Box::new(task)));
+        self.launches.push(LaunchRequest::Task(Box::new(task)));
         self
     }
 

@@ -25,12 +25,12 @@ mod outcome;
 mod process;
 mod rules;
 mod server;
+mod station;
 mod status;
 mod token;
 mod workdir;
 
 use std::{
-    cell::RefCell,
     fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -41,19 +41,8 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use tokio::{
-    runtime,
-    sync::mpsc as queue,
-    task::{LocalSet, spawn_local},
-};
+use tokio::{sync::mpsc as queue, task::spawn_local};
 
-use self::{
-    book::Launch,
-    builder::{FirstLaunch, Plan},
-    core::{Core, SeatId},
-    link::{Order, Use},
-    server::{Doors, Port},
-};
 pub use self::{
     book::{Stage, TaskRecord, Update, Violation, is_terminal},
     builder::{AgentBuilder, StartError, default_executor},
@@ -62,6 +51,11 @@ pub use self::{
     line::line,
     mischief::Chunks,
     outcome::{Outcome, TaskEnd},
+};
+use self::{
+    builder::{LaunchRequest, Plan},
+    link::{Order, Use},
+    station::{Command, Station},
 };
 use crate::mesos::v1::{ExecutorInfo, KillPolicy, TaskGroupInfo, TaskInfo, executor::Event};
 
@@ -77,8 +71,6 @@ pub struct Agent {
     facts: Facts,
     patience: Duration,
 }
-
-type Command = Box<dyn FnOnce(&Rc<Station>) + Send>;
 
 /// Who is who; fixed at the start.
 #[derive(Debug, Clone)]
@@ -168,7 +160,7 @@ impl Agent {
         let pen = journal.clone();
         let thread = thread::Builder::new()
             .name("loopback-agent".into())
-            .spawn(move || run(plan, pen, inbox, ready))
+            .spawn(move || station::run(plan, pen, inbox, ready))
             .map_err(StartError::Thread)?;
         let facts = started
             .recv()
@@ -208,12 +200,12 @@ impl Agent {
 
     /// Brings another group to the executor.
     pub fn launch(&self, group: TaskGroupInfo) {
-        self.with(move |station| station.launch(FirstLaunch::Group(group)));
+        self.with(move |station| station.launch(LaunchRequest::Group(group)));
     }
 
     /// Brings a single task to the executor, by LAUNCH.
     pub fn launch_task(&self, task: TaskInfo) {
-        self.with(move |station| station.launch(FirstLaunch::Task(Box::new(task))));
+        self.with(move |station| station.launch(LaunchRequest::Task(Box::new(task))));
     }
 
     pub fn kill(&self, task: &str) -> Result<(), UnknownTask> {
@@ -425,175 +417,4 @@ impl Drop for Agent {
             tracing::error!("the loopback agent's thread panicked");
         }
     }
-}
-
-/// What the agent's thread holds.
-struct Station {
-    core: Rc<RefCell<Core>>,
-    seat: SeatId,
-    port: Port,
-    doors: RefCell<Option<Doors>>,
-}
-
-impl Station {
-    fn launch(&self, launch: FirstLaunch) {
-        let mut core = self.core.borrow_mut();
-        let agent = core.identity.id.clone();
-        let Some(executor) = core.seat(self.seat).map(|seat| seat.executor.clone()) else {
-            return;
-        };
-        let complete = |task| Arc::new(builder::complete_task(task, &agent, &executor));
-        let launch = match launch {
-            FirstLaunch::Task(task) => Launch::Task(complete(*task)),
-            FirstLaunch::Group(group) => Launch::Group(group.tasks.into_iter().map(complete).collect()),
-        };
-        core.launch(self.seat, launch);
-    }
-
-    fn tasks(&self) -> Vec<TaskRecord> {
-        let core = self.core.borrow();
-        core.seat(self.seat)
-            .map(|seat| seat.tasks().to_vec())
-            .unwrap_or_default()
-    }
-
-    fn leave(&self) {
-        *self.doors.borrow_mut() = None;
-        self.core.borrow_mut().go_away();
-    }
-
-    fn arrive(&self, phase: Phase) -> io::Result<()> {
-        match phase {
-            Phase::Away => self.leave(),
-            Phase::Absent | Phase::Starting => {
-                self.core.borrow_mut().set_phase(phase);
-                self.open()?;
-            }
-            Phase::Recovering | Phase::Up => {
-                self.core.borrow_mut().recover();
-                self.open()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn open(&self) -> io::Result<()> {
-        let mut doors = self.doors.borrow_mut();
-        if doors.is_none() {
-            let socket = self.core.borrow().identity.domain_socket.clone();
-            *doors = Some(Doors::open(&self.core, &self.port, socket.as_deref())?);
-        }
-        Ok(())
-    }
-
-    async fn act(&self, action: Action) {
-        match action {
-            Action::Kill(task) => {
-                if let Err(error) = self.core.borrow_mut().kill(self.seat, &task, None) {
-                    tracing::warn!("{error}");
-                }
-            }
-            Action::Shutdown => self.core.borrow_mut().shutdown(self.seat),
-            Action::Restart(pause) => {
-                self.leave();
-                for phase in [Phase::Absent, Phase::Starting, Phase::Recovering] {
-                    tokio::time::sleep(pause).await;
-                    if let Err(error) = self.arrive(phase) {
-                        tracing::error!("the agent cannot come back: {error}");
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The agent's thread.
-fn run(
-    plan: Plan,
-    journal: Arc<Journal>,
-    mut inbox: queue::UnboundedReceiver<Command>,
-    ready: mpsc::SyncSender<Result<Facts, StartError>>,
-) {
-    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            let _ = ready.send(Err(StartError::Thread(error)));
-            return;
-        }
-    };
-    let tasks = LocalSet::new();
-    tasks.block_on(&runtime, async move {
-        let (station, facts, _work_dir) = match set_up(plan, journal) {
-            Ok(set_up) => set_up,
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                return;
-            }
-        };
-        let _ = ready.send(Ok(facts));
-        while let Some(command) = inbox.recv().await {
-            command(&station);
-        }
-        // Executors are killed and reaped before their directory goes.
-        station.core.borrow_mut().dissolve();
-    });
-}
-
-fn set_up(
-    mut plan: Plan,
-    journal: Arc<Journal>,
-) -> Result<(Rc<Station>, Facts, workdir::WorkDir), StartError> {
-    let listen = |address: String| move |source| StartError::Listen { address, source };
-    let port = Port::reserve(plan.address).map_err(listen(plan.address.to_string()))?;
-    let identity = plan.identity(&port)?;
-    let framework_id = plan.framework.id.get_or_insert_default().clone();
-    plan.executor
-        .framework_id
-        .get_or_insert_with(|| framework_id.clone());
-    plan.executor.resources.iter_mut().for_each(builder::allocate);
-
-    let core = Core::new(journal, plan.flags, identity, plan.mischief);
-    let doors = {
-        let (address, socket) = {
-            let core = core.borrow();
-            (
-                core.identity.address.to_string(),
-                core.identity.domain_socket.clone(),
-            )
-        };
-        Doors::open(&core, &port, socket.as_deref()).map_err(listen(address))?
-    };
-    let executor = plan.executor.clone();
-    let started = core
-        .borrow_mut()
-        .run_executor(plan.framework, plan.executor, &plan.command);
-    let seat = started.map_err(|source| StartError::Executor {
-        command: plan.command.to_string(),
-        source,
-    })?;
-    let facts = {
-        let core = core.borrow();
-        let (identity, seat) = (&core.identity, core.seat(seat));
-        Facts {
-            agent_id: identity.id.clone(),
-            framework_id: framework_id.value,
-            executor,
-            container_id: seat.map(|seat| seat.container.value.clone()).unwrap_or_default(),
-            sandbox: seat.map(|seat| seat.sandbox.clone()).unwrap_or_default(),
-            endpoint: identity.address,
-            agent_pid: identity.pid(),
-            domain_socket: identity.domain_socket.clone(),
-            pid: seat.and_then(|seat| seat.pid()).unwrap_or_default(),
-        }
-    };
-    let station = Rc::new(Station {
-        core,
-        seat,
-        port,
-        doors: RefCell::new(Some(doors)),
-    });
-    for launch in plan.launches {
-        station.launch(launch);
-    }
-    Ok((station, facts, plan.work_dir))
 }

@@ -7,12 +7,11 @@ use std::{
     io,
     net::SocketAddr,
     os::{
-        fd::AsFd,
+        fd::OwnedFd,
         unix::{fs::symlink, process::CommandExt},
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    thread,
     time::Duration,
 };
 
@@ -21,10 +20,12 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
-use tokio::sync::oneshot;
+use tokio::io::unix::AsyncFd;
 
-use crate::mesos::{duration, v1::ExecutorInfo};
+use crate::{
+    mesos::{duration, v1::ExecutorInfo},
+    sys::pidfd,
+};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -220,21 +221,11 @@ impl Executor {
         self.child.id()
     }
 
-    /// Comes true as soon as the process has ended. It stays a zombie until [`Executor::reap`], so its numbers stay
-    /// its own.
-    pub(super) fn end(&self) -> io::Result<oneshot::Receiver<()>> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        let (ended, end) = oneshot::channel();
-        thread::Builder::new()
-            .name("executor-end".into())
-            .stack_size(64 << 10)
-            .spawn(move || {
-                let unreaped = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-                while let Err(rustix::io::Errno::INTR) = waitid(WaitId::PidFd(pidfd.as_fd()), unreaped) {}
-                let _ = ended.send(());
-            })?;
-        Ok(end)
+    /// Readable as soon as the process has ended. It stays a zombie until [`Executor::reap`], so its numbers stay its
+    /// own.
+    pub(super) fn watch(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let pidfd = pidfd::open(self.group.as_raw())?;
+        pidfd::watch(pidfd).map_err(|(_, error)| error)
     }
 
     /// Signals the executor alone.

@@ -1,0 +1,71 @@
+//! The agent goes and comes back.
+
+use super::{
+    super::{
+        journal::{Killed, Phase, What},
+        link::Order,
+    },
+    Core, SeatId,
+    seat::State,
+};
+use crate::mesos::v1::task_status::Reason;
+
+impl Core {
+    /// What the agent loses when it goes: every connection, every timer, and whatever is not checkpointed.
+    pub fn go_away(&mut self) {
+        self.set_phase(Phase::Away);
+        self.recovery = None;
+        self.order(|_| true, Order::Cut);
+        for seat in &mut self.seats {
+            seat.stream = None;
+            seat.deadline = None;
+            seat.heartbeat = None;
+            seat.withheld.clear();
+            seat.forgotten |= !seat.checkpoints() && seat.state != State::Terminated;
+            // That an executor was told to shut down is not checkpointed either.
+            if matches!(seat.state, State::Running | State::Terminating) {
+                seat.state = State::Registering;
+            }
+        }
+    }
+
+    /// A step on the way back, up to the one before recovery.
+    pub fn set_phase(&mut self, phase: Phase) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.journal.record(What::Agent(phase));
+        }
+    }
+
+    /// Opens the door for executors to come back, and counts who has not when time is up.
+    pub fn recover(&mut self) {
+        if self.phase == Phase::Up {
+            return;
+        }
+        self.set_phase(Phase::Recovering);
+        for at in 0..self.seats.len() {
+            let id = SeatId(at);
+            let lost = self.seats.get_mut(at).filter(|seat| !seat.forgotten);
+            let lost = lost.map(|seat| seat.book.withdraw_queue()).unwrap_or_default();
+            let message = "The task is unknown to the agent, which was restarted before delivery";
+            self.end_tasks(id, &lost, self.dropped(id), Reason::Reconciliation, message);
+            let unseen = self.seats.get_mut(at).and_then(|seat| seat.unseen_exit.take());
+            if let Some(status) = unseen {
+                self.settle(id, status);
+            }
+        }
+        let timer = self.after(self.flags.executor_reregistration_timeout, Core::recovered);
+        self.recovery = Some(timer);
+    }
+
+    pub(super) fn recovered(&mut self) {
+        for at in 0..self.seats.len() {
+            let late = self.seats.get(at);
+            let late = late.is_some_and(|seat| !seat.forgotten && seat.state == State::Registering);
+            if late {
+                self.destroy(SeatId(at), Killed::ReregistrationTimeout);
+            }
+        }
+        self.set_phase(Phase::Up);
+    }
+}
