@@ -71,15 +71,15 @@ pub(super) struct AgentCommand {
     #[arg(long)]
     checkpoint: bool,
 
-    /// Kill a task that many seconds after the start; may be given more than once
+    /// Kill a task that many seconds after the group was delivered; may be given more than once
     #[arg(long, value_name = "TASK@SECONDS")]
     kill: Vec<TimedKill>,
 
-    /// Send SHUTDOWN that many seconds after the start
+    /// Send SHUTDOWN that many seconds after the group was delivered
     #[arg(long, value_name = "SECONDS")]
     shutdown: Option<Seconds>,
 
-    /// Restart the agent that many seconds after the start
+    /// Restart the agent that many seconds after the group was delivered
     #[arg(long, value_name = "SECONDS")]
     restart_agent: Option<Seconds>,
 
@@ -167,17 +167,15 @@ impl AgentCommand {
         }
         let deadline = Instant::now() + self.timeout.0;
         let agent = builder.task_group(group).start()?;
-        for kill in self.kill {
-            agent.schedule(kill.at.0, Action::Kill(kill.task));
-        }
-        if let Some(Seconds(after)) = self.shutdown {
-            agent.schedule(after, Action::Shutdown);
-        }
-        if let Some(Seconds(after)) = self.restart_agent {
-            agent.schedule(after, Action::Restart(RESTART_PAUSE));
-        }
+        let kills = self
+            .kill
+            .into_iter()
+            .map(|kill| (kill.at, Action::Kill(kill.task)));
+        let shutdown = self.shutdown.map(|at| (at, Action::Shutdown));
+        let restart = self.restart_agent.map(|at| (at, Action::Restart(RESTART_PAUSE)));
+        let script = kills.chain(shutdown).chain(restart).collect();
         interrupt_on_signal(agent.interrupter())?;
-        watch(agent, deadline, self.timeout.0)
+        watch(agent, script, deadline, self.timeout.0)
     }
 
     fn task_group(&self) -> Result<TaskGroupInfo, Failure> {
@@ -310,11 +308,12 @@ fn interrupt_on_signal(interrupter: Interrupter) -> io::Result<()> {
     Ok(())
 }
 
-/// Prints what happens until it has all happened. The agent has its own thread: a slow reader of these lines holds
-/// nothing up.
-fn watch(agent: Agent, deadline: Instant, timeout: Duration) -> Ended {
+/// Prints what happens until it has all happened, and has the script begin with the delivery of the group. The agent has
+/// its own thread: a slow reader of these lines holds nothing up.
+fn watch(agent: Agent, script: Vec<(Seconds, Action)>, deadline: Instant, timeout: Duration) -> Ended {
     let journal = agent.journal().clone();
     let mut printer = Printer::default();
+    let mut script = Some(script);
     let (over, why) = loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let seen = printer.seen;
@@ -325,6 +324,11 @@ fn watch(agent: Agent, deadline: Instant, timeout: Duration) -> Ended {
         let Some(new) = grown else {
             break (false, format!("the executor had not ended after {timeout:?}"));
         };
+        if new.iter().any(is_launch) {
+            for (Seconds(after), action) in script.take().into_iter().flatten() {
+                agent.schedule(after, action);
+            }
+        }
         printer.print(&new);
         if new.iter().any(|entry| matches!(entry.what, What::Settled)) {
             break (true, String::new());
@@ -344,6 +348,10 @@ fn watch(agent: Agent, deadline: Instant, timeout: Duration) -> Ended {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn is_launch(entry: &agent::Entry) -> bool {
+    matches!(&entry.what, What::Event(event) if event.launch_group.is_some())
 }
 
 /// Writes lines, and counts the entries it has seen.
