@@ -5,12 +5,13 @@
 //!
 //! Read it in this order:
 //!
-//! * [`event`], [`effect`]: what comes in and goes out, and who answers whom
-//! * [`state`]: the life of one member, as a table; [`verdict`]: why it ended and what is told of it
-//! * [`machine`]: dispatch; [`launch`]: the gate; [`kill`]: grace and the fate of a group; [`checks`]: results;
-//!   [`session`]: the agent, shutdown and our own end
-//! * [`updates`]: the update stream; [`member`], [`identity`]: what an update is made of
+//! * `event`, `effect`: what comes in and goes out, and who answers whom
+//! * `state`: the life of one member, as a table; `verdict`: why it ended and what is told of it
+//! * [`machine`]: dispatch; `launch`: the gate; `kill`: grace and the fate of a group; `checks`: results;
+//!   `session`: the agent, shutdown and our own end
+//! * `updates`: the update stream; `member`, `identity`: what an update is made of
 //! * [`extras`], [`validate`]: what a scheduler may ask for
+//! * [`window`]: when to check a member and what a result means, for whoever probes
 
 mod checks;
 mod effect;
@@ -26,6 +27,7 @@ mod state;
 mod updates;
 pub mod validate;
 mod verdict;
+pub mod window;
 mod wire;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The table knows nothing of groups: who opens gates and who falls with whom is decided by
-//! [`launch`](super::launch) and [`kill`](super::kill).
+//! `launch` and `kill`.
 
 use std::time::Duration;
 
