@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, io};
 
-use super::{seccomp::SeccompError, users::UserError};
+use super::{cgroup::CgroupError, seccomp::SeccompError, users::UserError};
 
 /// Why a runtime could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -38,18 +38,21 @@ pub(super) enum Problem {
         step: Cow<'static, str>,
         source: io::Error,
     },
-    #[error("{error}{}", hint(.error))]
+    #[error("{error}{}", source_of(.error))]
     User { error: UserError },
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]
     Seccomp(SeccompError),
+    #[error("{error}{}", source_of(.error))]
+    Cgroup { error: CgroupError },
     #[error("{0}")]
     Ended(String),
 }
 
-fn hint(error: &UserError) -> String {
-    std::error::Error::source(error)
+fn source_of(error: &dyn std::error::Error) -> String {
+    error
+        .source()
         .map(|source| format!(": {source}"))
         .unwrap_or_default()
 }

@@ -1,16 +1,17 @@
 //! Running something more in a member: checks, and people with questions.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
 
 use super::{
-    error::LaunchError,
+    cgroup::MemberCgroup,
+    error::{LaunchError, Problem},
     launch::{Launched, Status, ended_early, launch},
     member::{Running, exit_status},
     plan::{Command, Terminal},
@@ -60,6 +61,8 @@ pub struct Entrance {
     confinement: Confinement,
     program: Arc<OwnedFd>,
     init: Arc<OwnedFd>,
+    /// Not kept alive by those who might come in.
+    cgroup: Option<Weak<MemberCgroup>>,
     null: Arc<OwnedFd>,
 }
 
@@ -70,6 +73,7 @@ impl Running {
             confinement: self.member.confinement.clone(),
             program: Arc::clone(&self.member.program),
             init: Arc::new(self.member.process.share()?),
+            cgroup: self.member.process.cgroup().map(Arc::downgrade),
             null: Arc::clone(&self.member.null),
         })
     }
@@ -116,19 +120,37 @@ impl Entrance {
             streams: &streams,
             gate: false,
         };
-        let script = setup::exec(&self.confinement, &task, &self.init, &[])
+        let cgroup = match &self.cgroup {
+            None => None,
+            Some(cgroup) => Some(cgroup.upgrade().ok_or_else(|| {
+                LaunchError::step(
+                    name,
+                    "enter the member",
+                    std::io::Error::from_raw_os_error(libc::ESRCH),
+                )
+            })?),
+        };
+        let into = cgroup.as_deref().and_then(MemberCgroup::clone_into);
+        let join = match &cgroup {
+            None => None,
+            Some(cgroup) => Some(
+                cgroup
+                    .join(into.is_some())
+                    .map_err(|error| LaunchError::new(name, Problem::Cgroup { error }))?,
+            ),
+        };
+        let join = join.as_ref().map_or(&[][..], |join| join.as_raw_fds());
+        let script = setup::exec(&self.confinement, &task, &self.init, join)
             .map_err(|error| LaunchError::step(name, "write the script", error))?;
-        let keep: Vec<_> = sockets
-            .iter()
-            .map(|(_, theirs)| std::os::fd::AsRawFd::as_raw_fd(theirs))
-            .collect();
+        let sockets_of_theirs = sockets.iter().map(|(_, theirs)| theirs.as_raw_fd());
+        let keep: Vec<_> = sockets_of_theirs.chain(join.iter().copied()).collect();
         // The gate is not used, but its end is what an orphan would notice.
         let Launched {
             process,
             mut report,
             gate: _gate,
             status,
-        } = launch(name, script, self.program.as_fd(), 0, None, &keep)?;
+        } = launch(name, script, self.program.as_fd(), 0, into, &keep)?;
         let mut executing = Executing {
             process,
             status,

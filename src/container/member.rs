@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    cgroup::{OomWatch, oom_verdict},
     error::LaunchError,
     launch::{Gate, Report, Status, ended_early},
     process::Process,
@@ -32,9 +33,36 @@ pub(super) struct Member {
     pub program: Arc<OwnedFd>,
     pub null: Arc<OwnedFd>,
     pub terminal: Option<Copied>,
+    /// Notices when the kernel kills for want of memory.
+    pub oom: Option<OomWatch>,
 }
 
 impl Member {
+    /// Waits for the end of everything in it, and tells of processes that the kernel kills meanwhile: the member may
+    /// go on without one of them.
+    async fn gone(&mut self) -> std::io::Result<Ended> {
+        loop {
+            let kill = async {
+                match &mut self.oom {
+                    Some(watch) => watch.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                ended = self.process.gone() => return ended,
+                kills = kill => match kills {
+                    Ok(kills) => tracing::warn!(
+                        "member `{}`: the kernel has killed {kills} of its processes for want of memory",
+                        self.confinement.plan.member
+                    ),
+                    // Nothing more will be heard of it; the verdict at the end still counts.
+                    Err(_) => self.oom = None,
+                },
+            }
+        }
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.confinement.plan.member
     }
@@ -67,9 +95,9 @@ impl Gated {
 
     /// Gives it up; resolves when nothing of it is left.
     pub async fn discard(mut self) {
-        self.member.process.signal(libc::SIGKILL);
+        self.member.process.kill();
         // The only error is that there is nothing to wait for.
-        let _ = self.member.process.ended().await;
+        let _ = self.member.process.gone().await;
     }
 
     /// Process id of the member's init, in our namespace.
@@ -104,7 +132,7 @@ impl Running {
 
     /// Ends the whole container.
     pub fn kill(&self) {
-        self.member.process.signal(libc::SIGKILL);
+        self.member.process.kill();
     }
 
     /// Resolves when the member has ended and its cgroup is empty.
@@ -112,7 +140,7 @@ impl Running {
         if let Some(exit) = &self.exit {
             return exit.clone();
         }
-        let ended = self.member.process.ended().await;
+        let ended = self.member.gone().await;
         let status = match (self.member.status.told(), ended) {
             (Some(told), _) => exit_status(told),
             // The init was killed, and all of the container with it.
@@ -122,7 +150,11 @@ impl Running {
         if let Some(terminal) = self.member.terminal.take() {
             terminal.finish().await;
         }
-        let exit = Exit { status, limit: None };
+        let limit = match self.member.process.cgroup() {
+            Some(cgroup) => oom_verdict(cgroup, self.member.oom.as_mut(), status),
+            None => None,
+        };
+        let exit = Exit { status, limit };
         self.exit = Some(exit.clone());
         exit
     }

@@ -1,12 +1,14 @@
-//! A child of ours by descriptor: never left running and never left a zombie.
+//! A child of ours by descriptor, with the cgroup of what it started: never left running, never left a zombie.
 
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 use tokio::io::unix::AsyncFd;
 
+use super::cgroup::MemberCgroup;
 use crate::sys::{
     pidfd::{self, Ended},
     spawn::Child,
@@ -18,6 +20,9 @@ pub(super) struct Process {
     /// Taken away when somebody else is to wait for it.
     pidfd: Option<AsyncFd<OwnedFd>>,
     ended: Option<Ended>,
+    /// Emptied after its end.
+    cgroup: Option<Arc<MemberCgroup>>,
+    clean: bool,
 }
 
 impl Process {
@@ -27,6 +32,8 @@ impl Process {
                 pid: child.pid,
                 pidfd: Some(pidfd),
                 ended: None,
+                cgroup: None,
+                clean: false,
             }),
             Err((pidfd, cause)) => {
                 let _ = pidfd::signal(pidfd.as_fd(), libc::SIGKILL);
@@ -38,6 +45,37 @@ impl Process {
 
     pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(|pidfd| pidfd.get_ref().as_fd())
+    }
+
+    /// From here on this cgroup is what it leaves behind.
+    pub(super) fn with_cgroup(mut self, cgroup: Option<Arc<MemberCgroup>>) -> Self {
+        self.cgroup = cgroup;
+        self
+    }
+
+    pub(super) fn cgroup(&self) -> Option<&Arc<MemberCgroup>> {
+        self.cgroup.as_ref()
+    }
+
+    /// Ends it and all that it started, at once.
+    pub(super) fn kill(&self) {
+        self.signal(libc::SIGKILL);
+        if let Some(cgroup) = &self.cgroup
+            && let Err(error) = cgroup.kill()
+        {
+            // `gone` tries again until it is done.
+            tracing::debug!("{error}");
+        }
+    }
+
+    /// Resolves when it has ended and nothing is left in its cgroup.
+    pub(super) async fn gone(&mut self) -> io::Result<Ended> {
+        let ended = self.ended().await;
+        if let Some(cgroup) = &self.cgroup {
+            empty(cgroup).await;
+        }
+        self.clean = true;
+        ended
     }
 
     /// A second descriptor for it.
@@ -68,21 +106,36 @@ impl Process {
     }
 }
 
+async fn empty(cgroup: &MemberCgroup) {
+    if let Err(error) = cgroup.destroy().await {
+        tracing::warn!("{error}");
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.ended.is_some() {
+        if self.clean || self.ended.is_some() && self.cgroup.is_none() {
             return;
         }
-        self.signal(libc::SIGKILL);
+        self.kill();
+        let ended = self.ended;
+        let cgroup = self.cgroup.take();
         let Some(pidfd) = self.pidfd.take() else { return };
         // Its death takes a moment, and a container's takes that of all its processes.
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
                 runtime.spawn(async move {
-                    let _ = pidfd.readable().await;
-                    let _ = pidfd::wait(pidfd.get_ref().as_fd());
+                    if ended.is_none() {
+                        let _ = pidfd.readable().await;
+                        let _ = pidfd::wait(pidfd.get_ref().as_fd());
+                    }
+                    if let Some(cgroup) = cgroup {
+                        empty(&cgroup).await;
+                    }
                 });
             }
+            Err(_) if ended.is_some() => {}
+            // The cgroup kills what is left when it is dropped.
             Err(_) => {
                 let _ = pidfd::wait(pidfd.get_ref().as_fd());
             }

@@ -11,7 +11,8 @@ use std::{
 use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, SealFlags};
 
 use super::{
-    error::{LaunchError, SetupError},
+    cgroup::{Access, DeviceKind, DeviceRule, JoinPlan, MemberCgroup, OomWatch, default_devices},
+    error::{LaunchError, Problem, SetupError},
     filters::Filters,
     launch::{Launched, ended_early, launch},
     member::{Gated, Member},
@@ -89,10 +90,17 @@ impl Runtime {
     }
 
     /// Does everything but the last exec. Dropping the future undoes what was done.
-    pub async fn prepare(&self, plan: Plan) -> Result<Gated, LaunchError> {
+    pub async fn prepare(&self, mut plan: Plan) -> Result<Gated, LaunchError> {
+        // Kept apart, for it is to go with the member's processes, not with whoever still knows its plan.
+        let cgroup = plan.cgroup.take();
         let plan = Arc::new(plan);
         let name = &plan.member;
         let mut prepared = prepare::prepare(&plan, &self.common)?;
+        let entered = cgroup.as_deref().map(|cgroup| enter(cgroup, &plan)).transpose()?;
+        prepared.cgroups = entered
+            .as_ref()
+            .map(|(join, _)| join.as_raw_fds().to_vec())
+            .unwrap_or_default();
         let pod = match &plan.namespaces.pid {
             PidNamespace::Own => None,
             PidNamespace::Shared(key) => Some(self.pod(name, key)?),
@@ -116,10 +124,18 @@ impl Runtime {
             mut report,
             gate,
             status,
-        } = launch(name, script, self.init.as_fd(), namespaces(&plan), None, &[])?;
+        } = launch(
+            name,
+            script,
+            self.init.as_fd(),
+            namespaces(&plan),
+            cgroup.as_deref().and_then(MemberCgroup::clone_into),
+            entered.as_ref().map_or(&[], |(join, _)| join.as_raw_fds()),
+        )?;
         let mut member = Member {
             confinement,
-            process,
+            process: process.with_cgroup(cgroup),
+            oom: entered.and_then(|(_, oom)| oom),
             status,
             pod,
             program: Arc::clone(&self.init),
@@ -164,6 +180,26 @@ impl Runtime {
         pods.insert(key.to_owned(), Arc::downgrade(&pod));
         Ok(pod)
     }
+}
+
+/// The way into a member's cgroup, with its devices restricted, and the watch over its memory.
+fn enter(cgroup: &MemberCgroup, plan: &Plan) -> Result<(JoinPlan, Option<OomWatch>), LaunchError> {
+    let failed = |error| LaunchError::new(&plan.member, Problem::Cgroup { error });
+    let mut rules = default_devices();
+    rules.extend(plan.devices.iter().map(|device| DeviceRule {
+        kind: DeviceKind::Char,
+        major: Some(device.major),
+        minor: Some(device.minor),
+        access: Access {
+            read: true,
+            write: true,
+            mknod: true,
+        },
+    }));
+    // What no controller can do is told once for the machine, not for each member.
+    cgroup.restrict_devices(&rules).map_err(failed)?;
+    let join = cgroup.join(cgroup.clone_into().is_some()).map_err(failed)?;
+    Ok((join, cgroup.oom_watch().map_err(failed)?))
 }
 
 fn namespaces(plan: &Plan) -> i32 {

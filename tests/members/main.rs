@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod exec;
+mod grouped;
 mod hosted;
 mod pods;
 mod rooted;

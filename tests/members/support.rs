@@ -8,6 +8,7 @@ use std::{
 use podling::{
     container::{
         Gated, LaunchError, Running, Runtime, Setup,
+        cgroup::{Config, GroupCgroup, Layout, Limits},
         plan::{self, Context, Defaults, Plan, Rootfs},
     },
     group::{Exit, ExitStatus},
@@ -52,6 +53,17 @@ impl World {
             group: "group".into(),
             ..Context::default()
         }
+    }
+
+    /// A cgroup for members, named as nobody else's.
+    pub fn group(&self) -> GroupCgroup {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        static WORLDS: AtomicU32 = AtomicU32::new(0);
+        let world = WORLDS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("members-{}-{world}-{number}", std::process::id());
+        Layout::detect(&Config::default())
+            .group(&name, &Limits::default())
+            .unwrap()
     }
 
     /// A context with a root file system of its own, made of busybox.

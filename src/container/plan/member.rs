@@ -8,7 +8,7 @@ use super::{
     CapabilitySet, Device, IpcNamespace, Mount, MountSource, Output, Plan, PlanError, Rootfs,
     SANDBOX_IN_IMAGE, Seccomp, command, environment, error::no_nul, identity, isolation, volumes,
 };
-use crate::mesos::v1;
+use crate::{container::cgroup::MemberCgroup, mesos::v1};
 
 /// What was made for this member before it is planned.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct Context {
     pub mounts: Vec<Mount>,
     /// Sources of the volumes that come from images, by index.
     pub image_volumes: BTreeMap<usize, MountSource>,
+    pub cgroup: Option<Arc<MemberCgroup>>,
+    pub oom_score_adj: Option<i32>,
     pub stdout: Output,
     pub stderr: Output,
 }
@@ -41,6 +43,8 @@ impl Default for Context {
             hostname: None,
             mounts: Vec::new(),
             image_volumes: BTreeMap::new(),
+            cgroup: None,
+            oom_score_adj: None,
             stdout: Output::File("stdout".into()),
             stderr: Output::File("stderr".into()),
         }
@@ -207,7 +211,8 @@ pub fn member(
             .chain(defaults.devices.iter().cloned())
             .collect(),
         umask: defaults.umask & 0o777,
-        oom_score_adj: None,
+        oom_score_adj: context.oom_score_adj,
+        cgroup: context.cgroup.clone(),
         terminal: isolation::terminal(container.and_then(|container| container.tty_info.as_ref()))?,
         stop_signal,
         stdout: context.stdout.clone(),

@@ -13,6 +13,8 @@ mod volumes;
 
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
+use super::cgroup::MemberCgroup;
+
 pub use error::PlanError;
 pub use identity::{Capabilities, CapabilitySet, UserSpec};
 pub use member::{Context, Defaults, member};
@@ -46,6 +48,8 @@ pub struct Plan {
     pub devices: Vec<Device>,
     pub umask: u32,
     pub oom_score_adj: Option<i32>,
+    /// Where it is accounted and limited; removed with the member.
+    pub cgroup: Option<Arc<MemberCgroup>>,
     pub terminal: Option<Terminal>,
     pub stop_signal: i32,
     pub stdout: Output,
