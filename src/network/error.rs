@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{config::ConfigError, lease::LeaseError};
+use super::{cni::CniError, config::ConfigError, lease::LeaseError};
 use crate::sys::netlink::Refused;
 
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,10 @@ pub enum NetworkError {
     NoForwarding { key: &'static str, network: String },
     #[error("no free interface name for {interface} of pod {pod}")]
     NoInterfaceName { pod: String, interface: String },
+    #[error(transparent)]
+    Cni(#[from] CniError),
+    #[error("network {network} has no CNI configuration any more")]
+    ListGone { network: String },
     #[error(transparent)]
     Lease(#[from] LeaseError),
     /// A test asked for it.

@@ -24,6 +24,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{
     config::{Network, Stack},
@@ -48,8 +49,8 @@ pub enum Entry {
     Port {
         protocol: Protocol,
         host_port: u16,
-        address: IpAddr,
-        container_port: u16,
+        /// Where the table of rules sends it; absent when a plug-in sees to that.
+        to: Option<(IpAddr, u16)>,
     },
     /// An interface on the node's side.
     Link { name: String },
@@ -150,24 +151,29 @@ impl Store {
     pub fn attachment_file(&self, pod: &str, interface: &str) -> PathBuf {
         self.dir
             .join("cni")
-            .join(format!("{}.{interface}.json", file_name(pod)))
+            .join(format!("{}.{interface}.json", plain_name(pod)))
     }
 }
 
-/// Pods have names of any form; files do not.
-fn file_name(pod: &str) -> String {
+/// Pods have names of any form; files and CNI containers do not.
+pub fn plain_name(pod: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if !pod.is_empty() && pod.len() <= 128 && pod.bytes().all(plain) && !pod.starts_with('.') {
-        pod.to_owned()
-    } else {
-        super::config::derived_name("~", pod)
+    let starts = pod
+        .bytes()
+        .next()
+        .is_some_and(|first| first.is_ascii_alphanumeric());
+    if starts && pod.len() <= 128 && pod.bytes().all(plain) {
+        return pod.to_owned();
     }
+    let digest = Sha256::digest(pod);
+    let hash: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("pod-{hash}")
 }
 
 impl Locked<'_> {
     /// Opens the journal of a pod.
     pub fn claim(&self, pod: &str) -> Result<Claim<Lease>, LeaseError> {
-        let path = self.store.dir.join("leases").join(file_name(pod));
+        let path = self.store.dir.join("leases").join(plain_name(pod));
         let mut options = OpenOptions::new();
         options.read(true).append(true).create_new(true).mode(0o600);
         match options.open(&path) {
@@ -244,15 +250,22 @@ impl Locked<'_> {
         })
     }
 
-    /// Reserves a port of the node for `lease`.
-    pub fn take_port(&self, lease: &mut Lease, port: &PublishedPort) -> Result<Claim<()>, LeaseError> {
-        let path = self.port_path(port.protocol, port.host_port);
-        if path.exists() && !lease.owns(&path) {
+    /// Reserves a port of the node for `lease`; `to` is where the table of rules shall send it, if it shall.
+    pub fn take_port(
+        &self,
+        lease: &mut Lease,
+        protocol: Protocol,
+        host_port: u16,
+        to: Option<(IpAddr, u16)>,
+    ) -> Result<Claim<()>, LeaseError> {
+        let path = self.port_path(protocol, host_port);
+        let ours = lease.owns(&path);
+        if !ours && path.exists() {
             match probe(&path)? {
                 Probe::Alive { pod, .. } => {
                     return Err(LeaseError::PortTaken {
-                        protocol: port.protocol,
-                        port: port.host_port,
+                        protocol,
+                        port: host_port,
                         holder: pod,
                     });
                 }
@@ -261,12 +274,11 @@ impl Locked<'_> {
             }
         }
         lease.note(Entry::Port {
-            protocol: port.protocol,
-            host_port: port.host_port,
-            address: port.address,
-            container_port: port.container_port,
+            protocol,
+            host_port,
+            to,
         })?;
-        if !lease.owns(&path) {
+        if !ours {
             lease.link_as(&path)?;
         }
         Ok(Claim::Got(()))
@@ -334,8 +346,7 @@ impl Locked<'_> {
                 Entry::Port {
                     protocol,
                     host_port,
-                    address,
-                    container_port,
+                    to: Some((address, container_port)),
                 } if owns(file, &self.port_path(*protocol, *host_port)) => {
                     share.ports.push(PublishedPort {
                         protocol: *protocol,
@@ -358,8 +369,9 @@ impl Locked<'_> {
             .join(address.to_string())
     }
 
-    /// Gives everything back. What was made in the kernel must be gone by now.
-    pub fn release(&self, lease: Lease) -> Result<(), LeaseError> {
+    /// Gives everything back. What was made in the kernel must be gone by now. With `keep_attachments` the journal stays,
+    /// without an owner, for what plug-ins still hold.
+    pub fn release(&self, lease: Lease, keep_attachments: bool) -> Result<(), LeaseError> {
         let remove = |path: &Path| match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
             _ => Ok(()),
@@ -370,6 +382,7 @@ impl Locked<'_> {
                 Entry::Port {
                     protocol, host_port, ..
                 } => self.port_path(*protocol, *host_port),
+                Entry::Attachment { .. } if keep_attachments => continue,
                 Entry::Attachment { interface, .. } => {
                     remove(&self.store.attachment_file(&lease.pod, interface))?;
                     continue;
@@ -380,7 +393,30 @@ impl Locked<'_> {
                 remove(&path)?;
             }
         }
-        remove(&lease.path)
+        if keep_attachments {
+            Ok(())
+        } else {
+            remove(&lease.path)
+        }
+    }
+
+    /// The CNI attachments of all pods, dead and alive: network, pod, interface.
+    pub fn attachments(&self) -> Result<Vec<(String, String, String)>, LeaseError> {
+        let mut all = Vec::new();
+        for path in self.journals()? {
+            let Ok(mut file) = File::open(&path) else { continue };
+            let entries = read_entries(&mut file).map_err(failed("read", &path))?;
+            let Some(Entry::Pod { pod, .. }) = entries.first() else {
+                continue;
+            };
+            all.extend(entries.iter().filter_map(|entry| match entry {
+                Entry::Attachment { network, interface } => {
+                    Some((network.clone(), pod.clone(), interface.clone()))
+                }
+                _ => None,
+            }));
+        }
+        Ok(all)
     }
 }
 
@@ -467,7 +503,7 @@ fn probe(path: &Path) -> Result<Probe, LeaseError> {
         .unwrap_or_default();
     let pod = owner.map_or(last, |(pod, _)| pod);
     let journal = match path.ancestors().find(|dir| dir.join("leases").is_dir()) {
-        Some(dir) => dir.join("leases").join(file_name(&pod)),
+        Some(dir) => dir.join("leases").join(plain_name(&pod)),
         None => path.to_owned(),
     };
     let path = if owns(&file, &journal) {
@@ -533,14 +569,9 @@ mod tests {
         got(store.lock().unwrap().claim(pod).unwrap())
     }
 
-    fn port(port: u16) -> PublishedPort {
-        let address = "10.0.0.2".parse().unwrap();
-        PublishedPort {
-            protocol: Protocol::Tcp,
-            host_port: port,
-            address,
-            container_port: 80,
-        }
+    fn take_port(locked: &Locked<'_>, lease: &mut Lease, port: u16) -> Result<Claim<()>, LeaseError> {
+        let to = ("10.0.0.2".parse().unwrap(), 80);
+        locked.take_port(lease, Protocol::Tcp, port, Some(to))
     }
 
     fn files(dir: &Path) -> Vec<String> {
@@ -569,7 +600,7 @@ mod tests {
             full.starts_with("network n has no free address left in 10.0.0.0/29"),
             "{full}"
         );
-        store.lock().unwrap().release(lease).unwrap();
+        store.lock().unwrap().release(lease, false).unwrap();
         assert_eq!(files(dir.path()), [""; 0]);
         // After .6 comes .2 again.
         let mut lease = open(&store, "b");
@@ -585,8 +616,8 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let (mut one, mut two) = (open(&store, "one"), open(&store, "two"));
         let locked = store.lock().unwrap();
-        got(locked.take_port(&mut one, &port(80)).unwrap());
-        let taken = locked.take_port(&mut two, &port(80)).unwrap_err().to_string();
+        got(take_port(&locked, &mut one, 80).unwrap());
+        let taken = take_port(&locked, &mut two, 80).unwrap_err().to_string();
         assert_eq!(taken, "port 80/tcp of this node is already published by pod one");
         let twice = locked.claim("one").unwrap_err().to_string();
         assert!(
@@ -605,19 +636,19 @@ mod tests {
         for _ in 0..5 {
             got(address(&store, &mut dead, &networks).unwrap());
         }
-        got(store.lock().unwrap().take_port(&mut dead, &port(80)).unwrap());
+        got(take_port(&store.lock().unwrap(), &mut dead, 80).unwrap());
         drop(dead); // and with it the lock, as when its process ends
 
         let mut lease = open(&store, "living");
         let by_address = stale(address(&store, &mut lease, &networks).unwrap());
         assert_eq!(by_address.pod(), "dead");
         drop(by_address);
-        let by_port = stale(store.lock().unwrap().take_port(&mut lease, &port(80)).unwrap());
+        let by_port = stale(take_port(&store.lock().unwrap(), &mut lease, 80).unwrap());
         drop(by_port);
         let by_name = stale(store.lock().unwrap().claim("dead").unwrap());
-        store.lock().unwrap().release(by_name).unwrap();
+        store.lock().unwrap().release(by_name, false).unwrap();
         assert_eq!(files(dir.path()), ["leases/living"]);
-        got(store.lock().unwrap().take_port(&mut lease, &port(80)).unwrap());
+        got(take_port(&store.lock().unwrap(), &mut lease, 80).unwrap());
     }
 
     #[test]
@@ -650,26 +681,25 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let (mut one, mut two) = (open(&store, "one"), open(&store, "two"));
         let locked = store.lock().unwrap();
-        got(locked.take_port(&mut one, &port(80)).unwrap());
+        got(take_port(&locked, &mut one, 80).unwrap());
         // It has noted the port, then found it taken.
         two.note(Entry::Port {
             protocol: Protocol::Tcp,
             host_port: 80,
-            address: "10.0.0.3".parse().unwrap(),
-            container_port: 80,
+            to: Some(("10.0.0.3".parse().unwrap(), 80)),
         })
         .unwrap();
         assert_eq!(locked.share(&two), Share::default());
-        locked.release(two).unwrap();
+        locked.release(two, false).unwrap();
         assert_eq!(files(dir.path()), ["leases/one", "ports/tcp-80"]);
     }
 
     #[test]
     fn names_of_pods_are_safe_as_files() {
-        assert_eq!(file_name("4b1f-a.b_c"), "4b1f-a.b_c");
+        assert_eq!(plain_name("4b1f-a.b_c"), "4b1f-a.b_c");
         for name in ["", ".", "..", "a/b", "../x", "a\0b", &"x".repeat(129)] {
-            let file = file_name(name);
-            assert!(file.starts_with('~') && !file.contains(['/', '\0']), "{file}");
+            let file = plain_name(name);
+            assert!(file.starts_with("pod-") && !file.contains(['/', '\0']), "{file}");
         }
     }
 
@@ -699,10 +729,10 @@ mod tests {
                     let mut lease = got(locked.claim(&format!("{worker}-{plan}")).unwrap());
                     let mut names = Vec::new();
                     for _ in 0..=random(3) {
-                        let asked = port(30_000 + random(60) as u16);
-                        match locked.take_port(&mut lease, &asked) {
-                            Ok(Claim::Got(())) => names.push(format!("port {}", asked.host_port)),
-                            Ok(Claim::Stale(stale)) => locked.release(stale).unwrap(),
+                        let asked = 30_000 + random(60) as u16;
+                        match take_port(&locked, &mut lease, asked) {
+                            Ok(Claim::Got(())) => names.push(format!("port {asked}")),
+                            Ok(Claim::Stale(stale)) => locked.release(stale, false).unwrap(),
                             Err(LeaseError::PortTaken { .. }) => {}
                             Err(other) => panic!("{other}"),
                         }
@@ -713,7 +743,7 @@ mod tests {
                         .unwrap()
                     {
                         Claim::Got(address) => names.push(format!("address {address}")),
-                        Claim::Stale(stale) => locked.release(stale).unwrap(),
+                        Claim::Stale(stale) => locked.release(stale, false).unwrap(),
                     }
                     names.sort();
                     names.dedup();
@@ -732,7 +762,7 @@ mod tests {
                         if random(4) == 0 {
                             drop(lease); // dies with what it holds
                         } else {
-                            locked.release(lease).unwrap();
+                            locked.release(lease, false).unwrap();
                         }
                     }
                 }
@@ -745,7 +775,7 @@ mod tests {
         // All are dead now; taking them back leaves nothing.
         let locked = store.lock().unwrap();
         for lease in locked.stale().unwrap() {
-            locked.release(lease).unwrap();
+            locked.release(lease, false).unwrap();
         }
         assert_eq!(files(dir.path()), [""; 0]);
     }

@@ -11,12 +11,14 @@ use tokio::sync::oneshot;
 
 use super::{
     NetworkError, PodNetwork, Request, Step, Watch,
-    config::{Config, Networks},
-    lease::{Claim, Lease},
+    cni::{CniError, Kept, Lists, Outcome},
+    config::{Config, Dns, Networks},
+    error::kernel,
+    lease::{self, Claim, Entry, Lease},
     names::{self, Files, NodeResolvers},
-    node::{BridgePlan, DefaultRoutes, Interface, Namespace, Node},
-    pod::Held,
-    request::{Attachment, Kind, RequestError},
+    node::{Addresses, BridgePlan, DefaultRoutes, Interface, Namespace, Node, Witness},
+    pod::{Held, give_up},
+    request::{Attachment, Kind, Maker, Plugins, PortMapping, RequestError},
     ruleset::Found,
 };
 use crate::mesos::v1;
@@ -80,7 +82,12 @@ impl Manager {
         container: Option<&v1::ContainerInfo>,
         extras: Option<&Value>,
     ) -> Result<Request, RequestError> {
-        Request::read(container, extras, &self.networks, &|_| false)
+        let lists = Lists::new(&self.config.cni.config_dirs);
+        let cni = |name: &str| {
+            let can_publish = lists.find(name)?.can_publish();
+            Some(Plugins { can_publish })
+        };
+        Request::read(container, extras, &self.networks, &cni)
     }
 
     /// Has a namespace made in the background, so that the next pod does not wait for it.
@@ -119,7 +126,7 @@ impl Manager {
         let node = self.node()?;
         self.watch.before(Step::Namespace)?;
         let mut namespace = self.namespace().await?;
-        let (held, plans) = loop {
+        let (mut held, plans) = loop {
             let (to, pod, wanted) = (node.clone(), pod.to_owned(), attachments.to_vec());
             // From here on the journal tells what to undo, and `Held` does so when it is dropped, also when nobody waits
             // for the answer of the blocking thread any more.
@@ -146,17 +153,36 @@ impl Manager {
                 }
             }
         };
-        let interfaces: Vec<Interface> = attachments
-            .iter()
-            .zip(&plans)
-            .enumerate()
-            .map(|(index, (attachment, plan))| Interface {
+        let mut interfaces: Vec<Interface> = Vec::new();
+        for (index, (attachment, plan)) in attachments.iter().zip(&plans).enumerate() {
+            interfaces.push(Interface {
                 name: interface_name(index),
                 network: attachment.name.clone(),
                 addresses: plan.as_ref().map(BridgePlan::addresses).unwrap_or_default(),
-            })
+            });
+        }
+        let mut dns: Vec<Option<Dns>> = plans
+            .iter()
+            .map(|plan| plan.as_ref().and_then(|plan| plan.network().dns.clone()))
             .collect();
-        let dns = plans.iter().flatten().find_map(|plan| plan.network().dns.clone());
+        let outcomes = match self.attach(&mut held, attachments, pod).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                if let Err(second) = held.release().await {
+                    tracing::warn!(pod, error = %second, "a pod's network is left to the next clean-up");
+                }
+                return Err(error);
+            }
+        };
+        for (index, outcome) in outcomes {
+            if let Some(interface) = interfaces.get_mut(index) {
+                interface.addresses = outcome.addresses;
+            }
+            if let Some(dns) = dns.get_mut(index) {
+                *dns = Some(outcome.dns);
+            }
+        }
+        let dns = dns.into_iter().flatten().find(|dns| !dns.is_empty());
         let hostname = names::hostname(request.hostname.as_deref(), pod);
         let addresses: Vec<IpAddr> = interfaces
             .iter()
@@ -183,6 +209,65 @@ impl Manager {
         ))
     }
 
+    /// Has plug-ins make the interfaces of CNI networks, one after the other; gives what each says, by interface.
+    async fn attach(
+        &self,
+        held: &mut Held,
+        attachments: &[Attachment],
+        pod: &str,
+    ) -> Result<Vec<(usize, Outcome)>, NetworkError> {
+        let mut outcomes = Vec::new();
+        for (index, attachment) in attachments.iter().enumerate() {
+            if attachment.by != Maker::Cni {
+                continue;
+            }
+            let earlier = attachments.get(..index).unwrap_or_default();
+            let kept = self.add(held, attachment, earlier, index, pod).await?;
+            let witness = held.parts()?.0.witness();
+            let file = self.node()?.store.attachment_file(pod, &interface_name(index));
+            let compared = blocking(move || {
+                let compared = compare(&witness, &kept)?;
+                // Only now: a result that is not so would mislead the other plug-ins' DEL.
+                kept.save(&file)?;
+                Ok(compared)
+            });
+            outcomes.push((index, compared.await?));
+        }
+        Ok(outcomes)
+    }
+
+    /// Runs ADD. Before it, the journal and a file tell how to undo it.
+    async fn add(
+        &self,
+        held: &mut Held,
+        attachment: &Attachment,
+        earlier: &[Attachment],
+        index: usize,
+        pod: &str,
+    ) -> Result<Kept, NetworkError> {
+        self.watch.before(Step::Attach)?;
+        let node = self.node()?;
+        let network = attachment.name.clone();
+        let list = Lists::new(&self.config.cni.config_dirs).find(&network);
+        let list = list.ok_or_else(|| NetworkError::ListGone {
+            network: network.clone(),
+        })?;
+        let interface = interface_name(index);
+        let served: Vec<PortMapping> = earlier
+            .iter()
+            .flat_map(|other| other.port_mappings.clone())
+            .collect();
+        let mut kept = Kept::new(list, &lease::plain_name(pod), &interface, attachment, &served);
+        let file = node.store.attachment_file(pod, &interface);
+        let (namespace, lease) = held.parts()?;
+        lease.note(Entry::Attachment { network, interface })?;
+        kept.save(&file)?;
+        namespace.expect_plugins().map_err(NetworkError::Namespace)?;
+        let path = namespace.path();
+        node.plugins.add(&mut kept, &path).await?;
+        Ok(kept)
+    }
+
     /// The one made ahead, or a new one.
     async fn namespace(&self) -> Result<Namespace, NetworkError> {
         let ahead = self.warm.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -206,10 +291,31 @@ impl Manager {
         })
         .await?;
         let count = stale.len();
+        let mut complaint = None;
         for lease in stale {
-            self.take_back(lease).await?;
+            // One that cannot be undone must not keep the others from it.
+            if let Err(error) = self.take_back(lease).await {
+                complaint.get_or_insert(error);
+            }
         }
-        Ok(count)
+        if self.config.cni.gc {
+            self.collect(&node).await?;
+        }
+        complaint.map_or(Ok(count), Err)
+    }
+
+    /// Tells plug-ins which of their attachments are alive.
+    async fn collect(&self, node: &Arc<Node>) -> Result<(), NetworkError> {
+        let store = node.store.clone();
+        let alive = blocking(move || Ok(store.lock()?.attachments()?)).await?;
+        for list in Lists::new(&self.config.cni.config_dirs).iter().flatten() {
+            let here = alive.iter().filter(|(network, ..)| *network == list.name);
+            let here: Vec<(String, String)> = here
+                .map(|(_, pod, interface)| (lease::plain_name(pod), interface.clone()))
+                .collect();
+            node.plugins.gc(&list, &here).await?;
+        }
+        Ok(())
     }
 
     async fn take_back(&self, stale: Lease) -> Result<(), NetworkError> {
@@ -217,8 +323,7 @@ impl Manager {
             pod = stale.pod(),
             "taking back the network of a pod whose executor is gone"
         );
-        let node = self.node()?;
-        blocking(move || node.undo(stale)).await
+        give_up(self.node()?, stale, None).await
     }
 
     /// Removes bridges and table from the node, unless a pod still lives. Answers whether it did.
@@ -299,6 +404,35 @@ fn connect(node: &Node, held: &mut Held, plans: &[Option<BridgePlan>]) -> Result
         node.publish(lease)?;
     }
     Ok(())
+}
+
+/// What plug-ins say about an interface must be so.
+fn compare(witness: &Witness, kept: &Kept) -> Result<Outcome, NetworkError> {
+    let outcome = kept.outcome()?;
+    let doing = kernel(format!("look at {} of pod {}", kept.interface, kept.container_id));
+    let found = witness.addresses_of(&kept.interface).map_err(doing)?;
+    let words = |addresses: &Addresses| {
+        let words: Vec<String> = addresses
+            .iter()
+            .map(|(address, prefix)| format!("{address}/{prefix}"))
+            .collect();
+        if words.is_empty() {
+            "no address".to_owned()
+        } else {
+            words.join(", ")
+        }
+    };
+    let lie = |found: String| CniError::Lie {
+        network: kept.network().to_owned(),
+        interface: kept.interface.clone(),
+        said: words(&outcome.addresses),
+        found,
+    };
+    match found {
+        None => Err(lie("not even been made".to_owned()).into()),
+        Some(found) if outcome.addresses.iter().all(|said| found.contains(said)) => Ok(outcome),
+        Some(found) => Err(lie(words(&found)).into()),
+    }
 }
 
 fn begin_namespace() -> std::io::Result<oneshot::Receiver<std::io::Result<Namespace>>> {

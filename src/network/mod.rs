@@ -19,6 +19,7 @@
 //!   from using it the other way round. From the node's `::1` published ports are not reached: the kernel has no
 //!   such switch for IPv6.
 
+pub mod cni;
 pub mod config;
 mod error;
 pub mod lease;

@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     Step, Watch,
+    cni::Runner,
     config::{Config, Network, Networks, derived_mac, derived_name},
     error::{NetworkError, kernel},
     lease::{Claim, Entry, Lease, Locked, Store},
@@ -22,7 +23,7 @@ use super::{
     subnet::Subnet,
 };
 use crate::sys::{
-    netlink::{Batch, Family, Socket},
+    netlink::{Batch, Family, Refused, Socket},
     netns,
 };
 
@@ -30,8 +31,12 @@ use crate::sys::{
 #[derive(Debug)]
 pub(super) struct Namespace {
     fd: OwnedFd,
-    route: Socket,
+    route: Witness,
 }
+
+/// Tells from outside what is inside.
+#[derive(Debug, Clone)]
+pub(super) struct Witness(Arc<Mutex<Socket>>);
 
 /// What containers may expect of a namespace of their own: any user may ping and listen on any port (as in Docker), no
 /// neighbour makes itself our router, and addresses are usable at once.
@@ -59,11 +64,48 @@ impl Namespace {
             route.transact(&batch).map_err(io::Error::other)?;
             Ok(route)
         })?;
-        Ok(Namespace { fd, route })
+        Ok(Namespace {
+            fd,
+            route: Witness(Arc::new(Mutex::new(route))),
+        })
     }
 
-    pub fn route(&mut self) -> &mut Socket {
-        &mut self.route
+    pub fn witness(&self) -> Witness {
+        self.route.clone()
+    }
+
+    /// A path that leads here for as long as this process holds the namespace.
+    pub fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd())
+    }
+
+    /// Back to the kernel's defaults where ours suit only our own bridges: networks made by plug-ins may have routers that
+    /// announce themselves, and addresses that others use too.
+    pub fn expect_plugins(&self) -> io::Result<()> {
+        netns::enter(&self.fd, || {
+            for key in ["accept_ra", "accept_dad"] {
+                // Without IPv6 there is nothing to set.
+                let _ = fs::write(format!("/proc/sys/net/ipv6/conf/default/{key}"), "1");
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Witness {
+    /// The addresses that an interface has; `None`: there is no such interface.
+    pub fn addresses_of(&self, interface: &str) -> Result<Option<Addresses>, Refused> {
+        let mut route = hold(&self.0);
+        let Some(link) = link::find(&mut route, interface)? else {
+            return Ok(None);
+        };
+        let assigned = link::addresses(&mut route, link.index)?;
+        Ok(Some(
+            assigned
+                .iter()
+                .map(|assigned| (assigned.address, assigned.prefix))
+                .collect(),
+        ))
     }
 }
 
@@ -92,6 +134,7 @@ pub(super) struct Node {
     pub networks: Networks,
     pub store: Store,
     pub watch: Watch,
+    pub plugins: Runner,
     enable_forwarding: bool,
     ruleset: Ruleset,
     // Sockets answer one batch at a time; each is held for the length of one exchange with the kernel.
@@ -133,6 +176,7 @@ impl Node {
             enable_forwarding: config.enable_forwarding,
             route: Mutex::new(open(Family::Route, "route")?),
             nft: Mutex::new(open(Family::Netfilter, "netfilter")?),
+            plugins: Runner::new(&config.cni),
             networks,
             watch,
         })
@@ -154,11 +198,11 @@ impl Node {
         match self.fill(&locked, &mut reserved, attachments) {
             Ok(Claim::Got(())) => Ok(Claim::Got(reserved)),
             Ok(Claim::Stale(stale)) => {
-                locked.release(reserved.lease)?;
+                locked.release(reserved.lease, false)?;
                 Ok(Claim::Stale(stale))
             }
             Err(error) => {
-                if let Err(second) = locked.release(reserved.lease) {
+                if let Err(second) = locked.release(reserved.lease, false) {
                     tracing::warn!(pod, error = %second, "a reservation could not be given back");
                 }
                 Err(error)
@@ -174,8 +218,17 @@ impl Node {
     ) -> Result<Claim<()>, NetworkError> {
         let Reserved { lease, plans } = reserved;
         let mut taken: Vec<PublishedPort> = Vec::new();
-        for attachment in attachments {
+        for (index, attachment) in attachments.iter().enumerate() {
+            let earlier = attachments.get(..index).unwrap_or_default();
             let Maker::Bridge(network) = &attachment.by else {
+                for mapping in &attachment.port_mappings {
+                    self.watch.before(Step::Port)?;
+                    if let Claim::Stale(stale) =
+                        locked.take_port(lease, mapping.protocol, mapping.host_port, None)?
+                    {
+                        return Ok(Claim::Stale(stale));
+                    }
+                }
                 plans.push(None);
                 continue;
             };
@@ -188,6 +241,9 @@ impl Node {
                 }
             }
             for mapping in &attachment.port_mappings {
+                if mapping.is_served_by_plugins(earlier) {
+                    continue;
+                }
                 for (address, _, _) in &addresses {
                     let port = PublishedPort {
                         protocol: mapping.protocol,
@@ -200,7 +256,8 @@ impl Node {
                         continue;
                     }
                     self.watch.before(Step::Port)?;
-                    match locked.take_port(lease, &port)? {
+                    let to = Some((*address, mapping.container_port));
+                    match locked.take_port(lease, mapping.protocol, mapping.host_port, to)? {
                         Claim::Got(()) => taken.push(port),
                         Claim::Stale(stale) => return Ok(Claim::Stale(stale)),
                     }
@@ -323,7 +380,7 @@ impl Node {
     /// Makes the interface of one plan: a pair, its peer born in the pod's namespace, addresses and routes inside.
     pub fn connect(
         &self,
-        namespace: &mut Namespace,
+        namespace: &Namespace,
         lease: &mut Lease,
         plan: &BridgePlan,
         interface: &str,
@@ -333,8 +390,8 @@ impl Node {
         self.pair(namespace, lease, plan, interface)?;
         self.watch.before(Step::Inside)?;
         let doing = |what: &str| kernel(format!("{what} {interface} of pod {}", lease.pod()));
-        let route = namespace.route();
-        let inside = link::find(route, interface).map_err(doing("find"))?;
+        let mut route = hold(&namespace.route.0);
+        let inside = link::find(&mut route, interface).map_err(doing("find"))?;
         let inside =
             inside.ok_or_else(|| doing("find")(io::Error::from_raw_os_error(libc::ENODEV).into()))?;
         let mut batch = Batch::new();
@@ -429,8 +486,9 @@ impl Node {
             .map_err(doing("lay"))
     }
 
-    /// Undoes all that a journal tells, whoever wrote it, and gives back what it holds.
-    pub fn undo(&self, lease: Lease) -> Result<(), NetworkError> {
+    /// Undoes all that a journal tells, whoever wrote it, and gives back what it holds. CNI attachments are the plug-ins'
+    /// business; with `keep_attachments` the journal stays for those that could not be undone.
+    pub fn undo(&self, lease: Lease, keep_attachments: bool) -> Result<(), NetworkError> {
         for entry in lease.entries() {
             let Entry::Link { name } = entry else { continue };
             let doing = |what: &str| kernel(format!("{what} interface {name} of pod {}", lease.pod()));
@@ -447,7 +505,7 @@ impl Node {
             let doing = kernel("take a pod out of the nftables table");
             self.ruleset.remove(&mut hold(&self.nft), &share).map_err(doing)?;
         }
-        Ok(locked.release(lease)?)
+        Ok(locked.release(lease, keep_attachments)?)
     }
 
     /// Removes bridges and table, unless a pod lives.

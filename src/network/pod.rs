@@ -9,7 +9,8 @@ use std::{
 
 use super::{
     NetworkError,
-    lease::Lease,
+    cni::Kept,
+    lease::{Entry, Lease},
     manager::blocking,
     names::Files,
     node::{Addresses, Interface, Namespace, Node},
@@ -34,32 +35,32 @@ impl Held {
         }
     }
 
-    pub fn parts(&mut self) -> Result<(&mut Namespace, &mut Lease), NetworkError> {
-        match (&mut self.namespace, &mut self.lease) {
+    pub fn parts(&mut self) -> Result<(&Namespace, &mut Lease), NetworkError> {
+        match (&self.namespace, &mut self.lease) {
             (Some(namespace), Some(lease)) => Ok((namespace, lease)),
             _ => Err(NetworkError::BrokenOff),
         }
     }
 
-    fn namespace(&self) -> Option<BorrowedFd<'_>> {
-        self.namespace.as_ref().map(AsFd::as_fd)
+    pub fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
     }
 
-    /// At once, on the calling thread, which may block; a failure is left to the next clean-up.
+    /// At once, on the calling thread, which may block; before plug-ins have been run. A failure is left to the next
+    /// clean-up.
     pub fn undo(mut self) {
         if let Some(lease) = self.lease.take() {
-            undo(&self.node, lease);
+            let pod = lease.pod().to_owned();
+            told(&pod, self.node.undo(lease, false));
         }
     }
 
-    async fn release(mut self) -> Result<(), NetworkError> {
-        let (node, lease, namespace) = (self.node.clone(), self.lease.take(), self.namespace.take());
-        blocking(move || {
-            let undone = lease.map_or(Ok(()), |lease| node.undo(lease));
-            drop(namespace);
-            undone
-        })
-        .await
+    /// Undone when this returns.
+    pub async fn release(mut self) -> Result<(), NetworkError> {
+        match self.lease.take() {
+            Some(lease) => give_up(self.node.clone(), lease, self.namespace.take()).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -69,21 +70,55 @@ impl Drop for Held {
         let (node, namespace) = (self.node.clone(), self.namespace.take());
         let pod = lease.pod().to_owned();
         let work = move || {
-            undo(&node, lease);
-            drop(namespace);
+            let pod = lease.pod().to_owned();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => told(&pod, runtime.block_on(give_up(node, lease, namespace))),
+                Err(error) => tracing::warn!(pod, %error, "a pod's network is left to the next clean-up"),
+            }
         };
         // Without a thread the lease is dropped with its lock, and the next clean-up finds it.
         if let Err(error) = thread::Builder::new().name("net-undo".to_owned()).spawn(work) {
-            tracing::warn!(pod, %error, "a pod's network was not undone; the next clean-up does it");
+            tracing::warn!(pod, %error, "a pod's network is left to the next clean-up");
         }
     }
 }
 
-fn undo(node: &Node, lease: Lease) {
-    let pod = lease.pod().to_owned();
-    if let Err(error) = node.undo(lease) {
-        tracing::warn!(pod, %error, "a pod's network was not undone; the next clean-up does it");
+fn told(pod: &str, undone: Result<(), NetworkError>) {
+    if let Err(error) = undone {
+        tracing::warn!(pod, %error, "a pod's network is left to the next clean-up");
     }
+}
+
+/// Undoes what a journal tells: attachments by their plug-ins, in reverse order, then all that is ours. What a plug-in
+/// fails to undo stays in the journal for the next clean-up.
+pub(super) async fn give_up(
+    node: Arc<Node>,
+    lease: Lease,
+    namespace: Option<Namespace>,
+) -> Result<(), NetworkError> {
+    let path = namespace.as_ref().map(Namespace::path).unwrap_or_default();
+    let mut complaint = None;
+    for entry in lease.entries().iter().rev() {
+        let Entry::Attachment { interface, .. } = entry else {
+            continue;
+        };
+        // Without the file ADD had not begun, or an earlier DEL is done.
+        let file = node.store.attachment_file(lease.pod(), interface);
+        let Some(kept) = Kept::load(&file) else { continue };
+        match node.plugins.del(&kept, &path).await {
+            Ok(()) => drop(std::fs::remove_file(&file)),
+            Err(error) => drop(complaint.get_or_insert(error)),
+        }
+    }
+    let keep = complaint.is_some();
+    blocking(move || {
+        let undone = node.undo(lease, keep);
+        drop(namespace);
+        undone
+    })
+    .await?;
+    complaint.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// The network of one pod.
@@ -177,7 +212,7 @@ impl PodNetwork {
 
     /// The namespace that members join; `None`: they stay in the executor's.
     pub fn netns(&self) -> Option<BorrowedFd<'_>> {
-        self.held.as_ref().and_then(Held::namespace)
+        self.held.as_ref().and_then(Held::namespace).map(AsFd::as_fd)
     }
 
     /// The members' host name; `None`: the node's.
@@ -216,6 +251,21 @@ impl PodNetwork {
     /// For every status of a member (N-09, U-09).
     pub fn network_infos(&self) -> Vec<v1::NetworkInfo> {
         self.infos.clone()
+    }
+
+    /// Asks the plug-ins of CNI networks whether all is still as they left it.
+    pub async fn check(&self) -> Result<(), NetworkError> {
+        let Some(held) = &self.held else { return Ok(()) };
+        let (Some(lease), Some(namespace)) = (&held.lease, &held.namespace) else {
+            return Ok(());
+        };
+        for interface in &self.interfaces {
+            let file = held.node.store.attachment_file(lease.pod(), &interface.name);
+            if let Some(kept) = Kept::load(&file) {
+                held.node.plugins.check(&kept, &namespace.path()).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends the network. Members must be gone: what still runs in the namespace keeps it, cut off, until it ends.

@@ -75,6 +75,15 @@ pub struct PortMapping {
     pub protocol: Protocol,
 }
 
+impl PortMapping {
+    /// Do plug-ins of one of these networks see to the same port?
+    pub fn is_served_by_plugins(&self, others: &[Attachment]) -> bool {
+        let same = |other: &PortMapping| (other.protocol, other.host_port) == (self.protocol, self.host_port);
+        let mut by_plugins = others.iter().filter(|other| other.by == Maker::Cni);
+        by_plugins.any(|other| other.port_mappings.iter().any(same))
+    }
+}
+
 /// A network of a pod as asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
@@ -91,6 +100,13 @@ pub enum Maker {
     Bridge(Arc<Network>),
     /// The CNI list of the attachment's name.
     Cni,
+}
+
+/// What we need to know of a CNI list before it is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plugins {
+    /// Someone in the chain publishes ports.
+    pub can_publish: bool,
 }
 
 /// A pod's network, decided and checked.
@@ -139,12 +155,13 @@ impl Request {
         }
     }
 
-    /// `extras` is the `network` value of `ExecutorInfo.data`; `has_cni` tells whether a CNI list has this name.
+    /// `extras` is the `network` value of `ExecutorInfo.data`; `cni` tells what the CNI list of a name can do,
+    /// if there is one.
     pub fn read(
         container: Option<&v1::ContainerInfo>,
         extras: Option<&Value>,
         networks: &Networks,
-        has_cni: &dyn Fn(&str) -> bool,
+        cni: &dyn Fn(&str) -> Option<Plugins>,
     ) -> Result<Request, RequestError> {
         let hostname = container.and_then(|container| container.hostname.clone());
         if let Some(hostname) = &hostname {
@@ -153,7 +170,7 @@ impl Request {
         let by_agent = by_agent(container)?;
         let kind = match (by_agent, extras) {
             (None, None) => Kind::Host,
-            (None, Some(extras)) => Extras { networks, has_cni }.read(extras)?,
+            (None, Some(extras)) => Extras { networks, cni }.read(extras)?,
             (Some(infos), None) => Kind::Agent(infos),
             (Some(_), Some(_)) => {
                 let what = "the agent has already made this pod's network (container.network_infos); ask for one of the two";
@@ -184,7 +201,7 @@ fn by_agent(container: Option<&v1::ContainerInfo>) -> Result<Option<Vec<v1::Netw
 /// Reads the extras' value, keeping the place for what is wrong.
 struct Extras<'a> {
     networks: &'a Networks,
-    has_cni: &'a dyn Fn(&str) -> bool,
+    cni: &'a dyn Fn(&str) -> Option<Plugins>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -332,6 +349,13 @@ impl Extras<'_> {
                 }
             }
         }
+        if by == Maker::Cni
+            && !port_mappings.is_empty()
+            && !(self.cni)(&name).is_some_and(|plugins| plugins.can_publish)
+        {
+            let what = format!("no plug-in of CNI network `{name}` has the capability portMappings");
+            return Err(fault(format!("{at}.portMappings"), what));
+        }
         Ok(Attachment {
             name,
             labels,
@@ -351,7 +375,7 @@ impl Extras<'_> {
         };
         check_network_name(name).map_err(|what| fault(&at, what))?;
         let by = match mode {
-            Mode::Cni | Mode::Container if (self.has_cni)(name) => Maker::Cni,
+            Mode::Cni | Mode::Container if (self.cni)(name).is_some() => Maker::Cni,
             Mode::Cni => {
                 return Err(fault(
                     at,
@@ -501,8 +525,12 @@ mod tests {
     }
 
     fn read(extras: Value) -> Result<Request, String> {
-        let has_cni = |name: &str| name == "calico";
-        Request::read(None, Some(&extras), &networks(), &has_cni).map_err(|error| error.to_string())
+        let cni = |name: &str| match name {
+            "calico" => Some(Plugins { can_publish: true }),
+            "macvlan" => Some(Plugins { can_publish: false }),
+            _ => None,
+        };
+        Request::read(None, Some(&extras), &networks(), &cni).map_err(|error| error.to_string())
     }
 
     fn own(extras: Value) -> Vec<Attachment> {
@@ -524,7 +552,7 @@ mod tests {
     }
 
     fn agent(infos: &[Option<&str>]) -> Result<Kind, RequestError> {
-        Request::read(Some(&container(infos)), None, &networks(), &|_| false).map(|request| request.kind)
+        Request::read(Some(&container(infos)), None, &networks(), &|_| None).map(|request| request.kind)
     }
 
     #[test]
@@ -714,7 +742,7 @@ mod tests {
             Some(&container(&[Some("a")])),
             Some(&json!({})),
             &networks(),
-            &|_| false,
+            &|_| None,
         );
         assert!(
             twice
@@ -730,7 +758,7 @@ mod tests {
             hostname: Some(hostname.into()),
             ..Default::default()
         };
-        let read = |hostname: &str| Request::read(Some(&named(hostname)), None, &networks(), &|_| false);
+        let read = |hostname: &str| Request::read(Some(&named(hostname)), None, &networks(), &|_| None);
         assert_eq!(
             read("web-1.example").unwrap().hostname.as_deref(),
             Some("web-1.example")

@@ -18,11 +18,13 @@ pub enum Step {
     /// Addresses and routes in the pod.
     Inside,
     Publish,
+    /// Run the plug-ins of a CNI network.
+    Attach,
 }
 
 impl Step {
     /// In the order in which a launch takes them.
-    pub const ALL: [Step; 8] = [
+    pub const ALL: [Step; 9] = [
         Step::Namespace,
         Step::Lease,
         Step::Address,
@@ -31,6 +33,7 @@ impl Step {
         Step::Link,
         Step::Inside,
         Step::Publish,
+        Step::Attach,
     ];
 }
 

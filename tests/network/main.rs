@@ -5,5 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod cni;
 mod reach;
 mod support;
+mod witness;
