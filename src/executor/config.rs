@@ -10,8 +10,12 @@ use std::{
 
 use crate::mesos::{codec::Encoding, duration};
 
-/// Read when it exists; `PODLING_CONFIG` names another, which then must exist.
+/// Read when it exists; [`FILE_VARIABLE`] names another, which then must exist.
 pub const FILE: &str = "/etc/podling/executor.toml";
+pub const FILE_VARIABLE: &str = "PODLING_CONFIG";
+
+/// Variables that are read elsewhere.
+const OTHER_VARIABLES: [&str; 2] = [FILE_VARIABLE, super::crash::VARIABLE];
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -265,7 +269,7 @@ impl Effective {
             let found = variables.iter().find(|(key, _)| key == OsStr::new(name));
             found.map(|(_, value)| value.as_os_str())
         };
-        let named = lookup("PODLING_CONFIG").filter(|path| !path.is_empty());
+        let named = lookup(FILE_VARIABLE).filter(|path| !path.is_empty());
         let path = named.map_or_else(|| PathBuf::from(FILE), PathBuf::from);
         let mut effective = Effective::default();
         match std::fs::read_to_string(&path) {
@@ -322,6 +326,17 @@ impl Effective {
 
     pub fn origin(&self, name: &str) -> Origin {
         self.origins.get(name).cloned().unwrap_or(Origin::Default)
+    }
+
+    /// Variables that look as if they were meant for us but are none of ours. Frameworks may set what they like, so
+    /// they are no error; but who mistyped one will look for it in the log.
+    pub fn strangers(variables: &[(OsString, OsString)]) -> impl Iterator<Item = &str> {
+        let names = variables.iter().filter_map(|(name, _)| name.to_str());
+        names.filter(|name| {
+            name.starts_with("PODLING_")
+                && !OTHER_VARIABLES.contains(name)
+                && !KEYS.iter().any(|key| key.variable() == *name)
+        })
     }
 
     /// What is not at its default, for the log: key, value, origin.
@@ -391,6 +406,50 @@ mod tests {
         assert!(error.to_string().contains("/nonexistent/x.toml"));
         let error = Effective::load(&vars(&[("PODLING_ENCODING", "xml")])).expect_err("xml");
         assert!(error.to_string().contains("PODLING_ENCODING"), "{error}");
+    }
+
+    #[test]
+    fn variables_that_mean_nothing_are_noticed() {
+        let all = vars(&[
+            ("PODLING_LOG", "info"),
+            ("PODLING_CONFIG", "/x"),
+            ("PODLING_LOGS", "info"),
+            ("HOME", "/"),
+        ]);
+        assert_eq!(Effective::strangers(&all).collect::<Vec<_>>(), ["PODLING_LOGS"]);
+    }
+
+    /// The reference for operators has one row a key; `UPDATE_DOCS=1 cargo test the_reference` writes it anew.
+    #[test]
+    fn the_reference_for_operators_is_complete() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/executor.md");
+        let text = std::fs::read_to_string(&path).expect("docs/executor.md");
+        let (before, rest) = text.split_once("<!-- keys -->\n").expect("a place for the table");
+        let (_, after) = rest
+            .split_once("<!-- end of keys -->")
+            .expect("the end of that place");
+        let mut table = "| key | variable | default | |\n|---|---|---|---|\n".to_owned();
+        for key in KEYS {
+            let default = match (key.show)(&Config::default()) {
+                nothing if nothing.is_empty() => String::new(),
+                value => format!("`{value}`"),
+            };
+            table += &format!(
+                "| `{}` | `{}` | {default} | {} |\n",
+                key.name,
+                key.variable(),
+                key.about
+            );
+        }
+        let wanted = format!("{before}<!-- keys -->\n{table}<!-- end of keys -->{after}");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &wanted).expect("written");
+            return;
+        }
+        assert!(
+            text == wanted,
+            "docs/executor.md is not up to date: UPDATE_DOCS=1 cargo test the_reference"
+        );
     }
 
     #[test]

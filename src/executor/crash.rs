@@ -2,6 +2,8 @@
 //!
 //! `PODLING_CRASH_BEFORE_EFFECT=7` lets six effects happen. Only debug builds look at it.
 
+pub const VARIABLE: &str = "PODLING_CRASH_BEFORE_EFFECT";
+
 #[derive(Debug)]
 pub struct CrashPoints {
     #[cfg(debug_assertions)]
@@ -12,9 +14,7 @@ impl CrashPoints {
     pub fn from_environment() -> Self {
         CrashPoints {
             #[cfg(debug_assertions)]
-            left: std::env::var("PODLING_CRASH_BEFORE_EFFECT")
-                .ok()
-                .and_then(|count| count.parse().ok()),
+            left: std::env::var(VARIABLE).ok().and_then(|count| count.parse().ok()),
         }
     }
 

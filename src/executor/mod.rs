@@ -70,7 +70,15 @@ fn live(start: Instant) -> Result<(), Box<dyn Error>> {
     // Before anything could start a thread or a child.
     let token = sys::environ::take_secret(environment::TOKEN)?;
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    let Effective { config, .. } = log_config(Effective::load(&variables)?);
+    let effective = Effective::load(&variables)?;
+    logging::start(&effective.config.log);
+    for (key, value, origin) in effective.changed() {
+        tracing::info!("{key} = {value} (from {origin})");
+    }
+    for name in Effective::strangers(&variables) {
+        tracing::warn!("{name} is set and means nothing to us");
+    }
+    let config = effective.config;
     let token = token.map(|token| (OsString::from(environment::TOKEN), token));
     let environment = Environment::parse(variables.into_iter().chain(token))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -82,14 +90,6 @@ fn live(start: Instant) -> Result<(), Box<dyn Error>> {
         .build()?;
     runtime.block_on(shell::run(environment, config, start))?;
     Ok(())
-}
-
-fn log_config(effective: Effective) -> Effective {
-    logging::start(&effective.config.log);
-    for (key, value, origin) in effective.changed() {
-        tracing::info!("{key} = {value} (from {origin})");
-    }
-    effective
 }
 
 /// An error with all its causes, as one sentence.

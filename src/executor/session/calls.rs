@@ -49,7 +49,7 @@ pub enum CallsError {
     Broken(#[from] io::Error),
     #[error("{0}")]
     Answer(#[from] AnswerError),
-    #[error("the agent answered a call with {status}: {text}")]
+    #[error("the agent answered a call with {status}: {}", .text.escape_debug())]
     Unsubscribed { status: u16, text: String },
     #[error("the agent did not answer a call within {} s", .0.as_secs_f64())]
     Unanswered(Duration),

@@ -80,7 +80,7 @@ pub enum SessionError {
         limit: Duration,
         last: String,
     },
-    #[error("the agent at {place} refuses our subscription with {status}: {text}")]
+    #[error("the agent at {place} refuses our subscription with {status}: {}", .text.escape_debug())]
     Refused {
         place: String,
         status: u16,
