@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -12,18 +13,25 @@ use super::Ended;
 use crate::container::{
     cgroup,
     host::{self, Facts, Finding, Grade},
+    janitor::{self, Report},
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Tell what this machine offers to members, what it lacks and what follows from that
     Check(CheckCommand),
+    /// Remove what executors that died have left behind
+    ///
+    /// Only what they wrote down before they made it, and only if it is still the same: cgroups with the processes
+    /// in them, directories, mounts, sockets. Living executors do this too when they start.
+    Gc(GcCommand),
 }
 
 impl Command {
     pub(super) fn run(self) -> Ended {
         match self {
             Command::Check(command) => command.run(),
+            Command::Gc(command) => command.run(),
         }
     }
 }
@@ -61,6 +69,57 @@ impl CheckCommand {
             Grade::Missing => ExitCode::FAILURE,
         })
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GcCommand {
+    /// Where executors of this node keep their register
+    #[arg(long, env = "PODLING_RUN_DIR", default_value = "/run/podling")]
+    run_dir: PathBuf,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+impl GcCommand {
+    /// Exit code 1 if something could not be removed.
+    fn run(self) -> Ended {
+        let report = janitor::sweep(&self.run_dir)?;
+        let mut out = io::stdout().lock();
+        match self.output {
+            Output::Json => {
+                serde_json::to_writer_pretty(&mut out, &report)?;
+                writeln!(out)?;
+            }
+            Output::Table => print_report(&mut out, &report)?,
+        }
+        Ok(match report.failed.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+}
+
+fn print_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    for path in &report.removed {
+        writeln!(out, "removed  {}", path.display())?;
+    }
+    for path in &report.foreign {
+        writeln!(
+            out,
+            "left     {}: no longer what the executor made",
+            path.display()
+        )?;
+    }
+    for failed in &report.failed {
+        writeln!(out, "failed   {}: {}", failed.path.display(), failed.reason)?;
+    }
+    writeln!(
+        out,
+        "{} executors alive, {} dead ones cleaned up after.",
+        report.alive,
+        report.cleaned.len()
+    )
 }
 
 fn print(out: &mut impl Write, findings: &[Finding], overall: Grade) -> io::Result<()> {

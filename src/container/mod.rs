@@ -12,6 +12,7 @@ mod error;
 mod exec;
 mod filters;
 pub mod host;
+pub mod janitor;
 mod launch;
 mod member;
 mod overlay;

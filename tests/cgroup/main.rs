@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod janitor;
 mod kill;
 mod limits;
 mod support;

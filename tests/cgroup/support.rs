@@ -87,7 +87,7 @@ pub fn pids(count: u64) -> Limits {
 pub fn shell(member: &MemberCgroup, script: &str) -> Child {
     let mut child = Command::new("sh")
         .arg("-c")
-        .arg(format!("read go\n{script}"))
+        .arg(format!("read go || exit 1\n{script}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -55,6 +55,16 @@ impl Cgroup {
         }
     }
 
+    /// Signals also those that have joined some hierarchies, but not yet the one that tracks: their launch was cut
+    /// short. There are few of them, and they do not fork.
+    pub(super) fn kill_half_joined(&self) {
+        for branch in &self.branches {
+            for pid in branch.home.node.procs().unwrap_or_default() {
+                signal(pid);
+            }
+        }
+    }
+
     /// A freezer there is either in version 2 or in version 1; without one this does nothing.
     pub(super) fn set_frozen(&self, frozen: bool) -> Result<(), CgroupError> {
         match (

@@ -254,7 +254,7 @@ impl Mount {
 }
 
 /// Blanks and backslashes in mountinfo are written as three octal digits.
-fn unescape(field: &[u8]) -> PathBuf {
+pub(in crate::container) fn unescape(field: &[u8]) -> PathBuf {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, tail)) = rest.split_first() {

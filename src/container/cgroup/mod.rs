@@ -21,6 +21,7 @@ mod kill;
 mod layout;
 mod limits;
 mod oom;
+mod stale;
 mod stats;
 mod tree;
 mod watch;
@@ -35,9 +36,11 @@ use std::{
 use rustix::fs::OFlags;
 
 pub use devices::{Access, DeviceKind, DeviceRule, default_devices};
+pub(super) use layout::unescape;
 pub use layout::{Controller, Mode, directory_name};
 pub use limits::{Bound, Limits, Policy, Request, group_limits, oom_score_adj};
 pub use oom::{OomWatch, oom_verdict};
+pub use stale::{Removed, remove_stale};
 pub use stats::{CpuStats, MemoryStats, Pressure, Stats};
 
 use layout::{Hierarchies, Version};
@@ -244,13 +247,17 @@ impl Layout {
         .collect()
     }
 
-    /// The directories a group of this name is made of, before it is made: for the register of the janitor.
+    /// The directories a group of this name may be made of, before it is made: for the register of the janitor.
     pub fn paths(&self, name: &str) -> Vec<PathBuf> {
         let directory = directory_name(GROUP_PREFIX, name);
-        self.homes
-            .iter()
-            .map(|home| home.node.path().join(&directory))
-            .collect()
+        let mut paths = Vec::new();
+        for home in &self.homes {
+            paths.push(home.node.path().join(&directory));
+            if home.version == Version::V2 {
+                paths.push(home.node.path().join(executor_leaf(&directory)));
+            }
+        }
+        paths
     }
 
     /// Makes the cgroup above all members of a group. `name` is the executor's, unique on this node.
@@ -353,6 +360,11 @@ fn enable_controllers(node: &Node) -> Vec<String> {
     notes
 }
 
+/// Where the executor itself goes on version 2. It cannot remove that: it is in it.
+fn executor_leaf(group: &str) -> String {
+    format!("{group}.executor")
+}
+
 /// On version 2 a cgroup with processes cannot have children with controllers: we, the executor, move into a leaf of
 /// our own first (W-03).
 fn open_for_children(home: &Node, group: &str) -> Vec<String> {
@@ -371,7 +383,7 @@ fn open_for_children(home: &Node, group: &str) -> Vec<String> {
         .procs_here()
         .is_ok_and(|pids| pids.contains(&i32::try_from(std::process::id()).unwrap_or(0)));
     if !is_root && we_are_in {
-        let leaf = format!("{group}.executor");
+        let leaf = executor_leaf(group);
         let moved = match home.create(&leaf) {
             Ok(leaf) => leaf.write("cgroup.procs", "0"),
             Err(CgroupError::Exists { .. }) => home
@@ -520,6 +532,7 @@ impl Drop for Cgroup {
         }
         // Somebody is still inside: a launch given up half-way, or processes that are just leaving.
         let _ = self.kill();
+        self.kill_half_joined();
         for branch in &self.branches {
             let _ = branch.parent.node.remove_patiently(self.name.as_ref());
         }
@@ -546,6 +559,21 @@ impl GroupCgroup {
     /// What could not be had for this group, in sentences; to be told once.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// The directories that exist now because of this group, and what tells each from a later one of its name.
+    pub fn identities(&self) -> Result<Vec<(PathBuf, u64)>, CgroupError> {
+        let mut out = Vec::new();
+        for branch in &self.cgroup.branches {
+            out.push((branch.home.node.path().into(), branch.home.node.inode()?));
+            let leaf = executor_leaf(&self.cgroup.name);
+            if branch.home.version == Version::V2
+                && let Ok(leaf) = branch.parent.node.open_below(Path::new(&leaf))
+            {
+                out.push((leaf.path().into(), leaf.inode()?));
+            }
+        }
+        Ok(out)
     }
 
     /// Makes a member's cgroup within.
@@ -629,7 +657,8 @@ impl MemberCgroup {
 
     /// Moves a whole process in, from outside. Slow on a quiet machine; members come in by clone and [`JoinPlan`].
     pub fn adopt(&self, pid: i32) -> Result<(), CgroupError> {
-        for branch in &self.cgroup.branches {
+        // Where it is tracked and killed first.
+        for branch in self.cgroup.branches.iter().rev() {
             branch.home.node.write("cgroup.procs", &pid.to_string())?;
         }
         Ok(())

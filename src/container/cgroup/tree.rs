@@ -20,7 +20,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{CgroupError, layout::Version};
+use super::{CgroupError, layout::Version, stale::Removed};
 
 const CGROUP1_MAGIC: u64 = 0x0027_e0eb;
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
@@ -61,6 +61,19 @@ impl Node {
             fd,
             path: path.into(),
         })
+    }
+
+    /// Opens a directory if it is in a cgroup file system of either version.
+    pub(super) fn open_any(path: &Path) -> Result<Option<Node>, CgroupError> {
+        let any = [Version::V2, Version::V1(Vec::new())];
+        for version in any {
+            match Node::open_mount(path, &version) {
+                Ok(node) => return Ok(Some(node)),
+                Err(CgroupError::NotCgroup { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// Opens a directory below.
@@ -235,6 +248,19 @@ impl Node {
         unlink()
     }
 
+    /// Removes the cgroup `name` below this one if nothing at all is inside.
+    pub(super) fn remove_one(&self, name: &OsStr) -> Result<Removed, CgroupError> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
+            Ok(()) => Ok(Removed::Now),
+            Err(Errno::NOENT) => Ok(Removed::Gone),
+            Err(Errno::BUSY | Errno::NOTEMPTY | Errno::NOTDIR) => Ok(Removed::Foreign),
+            Err(errno) => Err(CgroupError::Remove {
+                path: self.path.join(name),
+                source: errno.into(),
+            }),
+        }
+    }
+
     /// [`Node::remove`], with patience for processes that are just leaving.
     pub(super) fn remove_patiently(&self, name: &OsStr) -> Result<bool, CgroupError> {
         for pause in [0, 1, 2, 4, 8] {
@@ -246,6 +272,16 @@ impl Node {
             }
         }
         Ok(false)
+    }
+
+    /// Identifies the directory for as long as it exists; a later one of the same name has another.
+    pub(super) fn inode(&self) -> Result<u64, CgroupError> {
+        rustix::fs::fstat(&self.fd)
+            .map(|stat| stat.st_ino)
+            .map_err(|errno| CgroupError::Open {
+                path: self.path.clone(),
+                source: errno.into(),
+            })
     }
 }
 
