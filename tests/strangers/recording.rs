@@ -103,7 +103,8 @@ impl Executor {
     }
 
     fn play(&mut self, records: std::ops::Range<usize>) {
-        for record in self.agent.records[records].to_vec() {
+        for place in records {
+            let record = self.agent.records[place].clone();
             self.agent.play(&record);
         }
     }

@@ -20,63 +20,32 @@ pub enum Defaults {
 /// `wire` is what prost wrote, and the walk relies on that: it is well formed, and a field's values stand together.
 pub fn print(table: &'static MessageTable, wire: &[u8], defaults: Defaults, out: &mut Vec<u8>) {
     out.push(b'{');
-    let mut members = Members { out, first: true };
+    let mut members = Members {
+        out,
+        empty: true,
+        list: None,
+    };
     let mut seen = 0u128;
-    let mut open: Option<&'static Field> = None;
     let mut reader = Reader(wire);
     while let Ok(Some((number, value))) = reader.field() {
         let Some((place, field)) = table.by_number(number) else {
             continue;
         };
-        let first = seen >> place & 1 == 0;
-        if let Some(enclosing) = open.filter(|_| first) {
-            members.out.push(closing(enclosing));
-            open = None;
-        }
-        match (field.label, field.kind) {
-            (Label::Repeated, kind) => {
-                if first {
-                    members.name(field.name);
-                    members
-                        .out
-                        .push(if matches!(kind, Kind::Map(_)) { b'{' } else { b'[' });
-                    open = Some(field);
-                }
-                let before = members.out.len();
-                if !first && !matches!(members.out.last(), Some(b'[' | b'{')) {
-                    members.out.push(b',');
-                }
-                let start = members.out.len();
-                one(field, value, defaults, members.out);
-                if members.out.len() == start {
-                    members.out.truncate(before);
-                }
-            }
-            (_, Kind::Enum(values)) => match value {
-                // A number without a name counts as unset.
-                Value::Varint(number) if values.name_of(number as i32).is_none() => continue,
-                _ => {
-                    members.name(field.name);
-                    one(field, value, defaults, members.out);
-                }
-            },
-            _ => {
-                members.name(field.name);
-                one(field, value, defaults, members.out);
-            }
+        if is_nameless(field, value) {
+            continue;
         }
         seen |= 1 << place;
+        members.begin_value(field);
+        one(field, value, defaults, members.out);
     }
-    if let Some(enclosing) = open {
-        members.out.push(closing(enclosing));
-    }
+    members.end_list();
     if defaults == Defaults::Printed {
         for (place, field) in table.fields.iter().enumerate() {
             if let Some(default) = field
                 .default
                 .filter(|_| !field.deprecated && seen >> place & 1 == 0)
             {
-                members.name(field.name);
+                members.name(field);
                 members.out.extend_from_slice(default.as_bytes());
             }
         }
@@ -84,30 +53,54 @@ pub fn print(table: &'static MessageTable, wire: &[u8], defaults: Defaults, out:
     out.push(b'}');
 }
 
-fn closing(field: &Field) -> u8 {
-    if matches!(field.kind, Kind::Map(_)) {
-        b'}'
-    } else {
-        b']'
-    }
+/// An enum's number that the table does not have counts as unset.
+fn is_nameless(field: &Field, value: Value<'_>) -> bool {
+    matches!((field.kind, value), (Kind::Enum(values), Value::Varint(number)) if values.name_of(number as i32).is_none())
 }
 
+/// What stands between the braces of an object, and between its values.
 struct Members<'o> {
     out: &'o mut Vec<u8>,
-    first: bool,
+    empty: bool,
+    /// The repeated field whose values are being printed, and its closing bracket.
+    list: Option<(u32, u8)>,
 }
 
 impl Members<'_> {
-    fn name(&mut self, name: &str) {
+    /// Everything up to the value itself.
+    fn begin_value(&mut self, field: &Field) {
+        if self.list.is_some_and(|(number, _)| number == field.number) {
+            self.out.push(b',');
+            return;
+        }
+        self.end_list();
+        self.name(field);
+        match (field.label, field.kind) {
+            (Label::Repeated, Kind::Map(_)) => self.begin_list(field, b'{', b'}'),
+            (Label::Repeated, _) => self.begin_list(field, b'[', b']'),
+            _ => {}
+        }
+    }
+
+    fn name(&mut self, field: &Field) {
         self.out
-            .extend_from_slice(if self.first { b"\"" } else { b",\"" });
-        self.out.extend_from_slice(name.as_bytes());
+            .extend_from_slice(if self.empty { b"\"" } else { b",\"" });
+        self.out.extend_from_slice(field.name.as_bytes());
         self.out.extend_from_slice(b"\":");
-        self.first = false;
+        self.empty = false;
+    }
+
+    fn begin_list(&mut self, field: &Field, open: u8, close: u8) {
+        self.out.push(open);
+        self.list = Some((field.number, close));
+    }
+
+    fn end_list(&mut self) {
+        self.out.extend(self.list.take().map(|(_, close)| close));
     }
 }
 
-/// One value; nothing at all for an enum's number without a name.
+/// One value.
 fn one(field: &'static Field, value: Value<'_>, defaults: Defaults, out: &mut Vec<u8>) {
     match (field.kind, value) {
         (Kind::Bool, Value::Varint(value)) => {
