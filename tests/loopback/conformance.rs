@@ -234,8 +234,15 @@ fn subscribe_before_containerizer_recovery() {
             assert_eq!(refused.status, status);
         }
     }
-    // Nothing of this is the executor's fault.
-    assert!(agent.history().violations().is_empty());
+    // Nothing of this is the executor's fault; what it asked for is on record.
+    let history = agent.history();
+    assert!(history.violations().is_empty());
+    let told =
+        |what: &What| matches!(what, What::Refused { call: Some(call), .. } if call.subscribe.is_some());
+    assert_eq!(
+        history.entries().iter().filter(|entry| told(&entry.what)).count(),
+        4
+    );
 }
 
 #[test]

@@ -34,6 +34,10 @@ use crate::mesos::{
 pub enum StartError {
     #[error("no executor to run: neither a command line nor an ExecutorInfo with a command was given")]
     NoExecutor,
+    #[error(
+        "the executor's command has URIs to fetch, first of all {0}, and the loopback agent fetches nothing"
+    )]
+    Uris(String),
     #[error("cannot make the work directory {path}")]
     WorkDir { path: PathBuf, source: io::Error },
     #[error("cannot listen on {address}")]
@@ -375,6 +379,14 @@ impl AgentBuilder {
     /// Starts the agent and its executor.
     pub fn start(self) -> Result<Agent, StartError> {
         let command = self.command.or_else(|| CommandLine::of(&self.executor_info));
+        let uris = self
+            .executor_info
+            .command
+            .iter()
+            .flat_map(|command| &command.uris);
+        if let Some(uri) = uris.into_iter().next() {
+            return Err(StartError::Uris(uri.value.clone()));
+        }
         let plan = Plan {
             command: command.ok_or(StartError::NoExecutor)?,
             executor: self.executor_info,

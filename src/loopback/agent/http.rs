@@ -105,6 +105,11 @@ fn answer(
     // The time of arrival: the body is complete, nothing has been done with it.
     let mut core = core.borrow_mut();
     let arrived = core.journal.now();
+    // Read before it is known whether anybody wants it: what is turned away is told too.
+    let parsed = rules::content_type(header(&head.headers, CONTENT_TYPE))
+        .and_then(|encoding| rules::call(body, encoding))
+        .map(|(call, kind)| (Arc::new(call), kind));
+    *read = parsed.as_ref().ok().map(|(call, _)| call.clone());
 
     route(head.uri.path(), &core.identity.process, link.domain)?;
     match core.phase() {
@@ -125,10 +130,7 @@ fn answer(
             format!("Expecting 'POST', received '{}'", head.method),
         ));
     }
-    let encoding = rules::content_type(header(&head.headers, CONTENT_TYPE))?;
-    let (call, kind) = rules::call(body, encoding)?;
-    let call = Arc::new(call);
-    *read = Some(call.clone());
+    let (call, kind) = parsed?;
 
     let accepted = match kind {
         call::Type::Subscribe => {

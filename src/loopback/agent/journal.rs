@@ -233,8 +233,8 @@ impl Journal {
         }
     }
 
-    /// A time for [`Journal::record_at`].
-    pub(super) fn now(&self) -> Duration {
+    /// The time that an entry would have that is made now.
+    pub fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
