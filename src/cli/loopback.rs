@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Ended, Failure};
 use crate::{
-    loopback::agent::{self, Action, Agent, Interrupter, What},
+    loopback::agent::{self, Action, Agent, History, Interrupter, What},
     mesos::{
         codec::{self, Encoding, Message},
         v1::{ExecutorInfo, TaskGroupInfo},
@@ -24,6 +24,9 @@ use crate::{
 
 /// How long the agent that restarts is away, and then answers 404, and then 503.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long lines are gathered before they are printed.
+const BUNCH: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -308,8 +311,10 @@ fn interrupt_on_signal(interrupter: Interrupter) -> io::Result<()> {
     Ok(())
 }
 
-/// Prints what happens until it has all happened, and has the script begin with the delivery of the group. The agent has
-/// its own thread: a slow reader of these lines holds nothing up.
+/// Prints what happens until it has all happened, and has the script begin with the delivery of the group.
+///
+/// The agent has its own thread: a slow reader of these lines holds nothing up. Nor does the printing itself compete
+/// with what is being measured: lines are made in bunches, a moment after the fact.
 fn watch(agent: Agent, script: Vec<(Seconds, Action)>, deadline: Instant, timeout: Duration) -> Ended {
     let journal = agent.journal().clone();
     let mut printer = Printer::default();
@@ -317,18 +322,17 @@ fn watch(agent: Agent, script: Vec<(Seconds, Action)>, deadline: Instant, timeou
     let (over, why) = loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let seen = printer.seen;
-        let grown = journal.wait_for(left, |history| {
+        let unseen = |history: &History| {
             let new = history.entries().get(seen..).filter(|new| !new.is_empty())?;
             Some(new.to_vec())
-        });
-        let Some(new) = grown else {
+        };
+        let Some(new) = journal.wait_for(left, unseen) else {
             break (false, format!("the executor had not ended after {timeout:?}"));
         };
-        if new.iter().any(is_launch) {
-            for (Seconds(after), action) in script.take().into_iter().flatten() {
-                agent.schedule(after, action);
-            }
-        }
+        begin(&agent, &mut script, &new);
+        thread::sleep(BUNCH);
+        let new = journal.wait_for(Duration::ZERO, unseen).unwrap_or_default();
+        begin(&agent, &mut script, &new);
         printer.print(&new);
         if new.iter().any(|entry| matches!(entry.what, What::Settled)) {
             break (true, String::new());
@@ -350,8 +354,16 @@ fn watch(agent: Agent, script: Vec<(Seconds, Action)>, deadline: Instant, timeou
     })
 }
 
-fn is_launch(entry: &agent::Entry) -> bool {
-    matches!(&entry.what, What::Event(event) if event.launch_group.is_some())
+/// Begins with the script once the group has been delivered; its times count from then.
+fn begin(agent: &Agent, script: &mut Option<Vec<(Seconds, Action)>>, new: &[agent::Entry]) {
+    let is_launch = |entry: &&agent::Entry| matches!(&entry.what, What::Event(e) if e.launch_group.is_some());
+    let Some(launch) = new.iter().find(is_launch) else {
+        return;
+    };
+    let since = agent.journal().now().saturating_sub(launch.at);
+    for (Seconds(after), action) in script.take().into_iter().flatten() {
+        agent.schedule(after.saturating_sub(since), action);
+    }
 }
 
 /// Writes lines, and counts the entries it has seen.

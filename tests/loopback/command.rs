@@ -327,3 +327,31 @@ fn a_signal_ends_everything_in_order() {
         );
     }
 }
+
+#[test]
+fn podlings_own_executor_is_the_default() {
+    let scratch = Scratch::new();
+    for encoding in ["protobuf", "json"] {
+        let group = group(&[("a", "exit 0"), ("b", "sleep 1000")]);
+        let mut command = agent(&scratch, &group);
+        let output = command
+            .args(["--encoding", encoding, "--shutdown", "0.5"])
+            .output()
+            .unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{stderr}\n{lines:#?}");
+        assert_eq!(
+            states(&lines, "a"),
+            ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]
+        );
+        assert_eq!(
+            states(&lines, "b"),
+            ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]
+        );
+    }
+}
