@@ -3,6 +3,7 @@
 //! A [`Plan`] is a plain value. [`member`] makes it from a task, an image's configuration and the operator's
 //! defaults, and refuses what cannot be; `super::Runtime` carries it out without deciding anything again.
 
+pub mod bundle;
 mod command;
 mod environment;
 mod error;

@@ -94,7 +94,7 @@ pub struct Condition {
 }
 
 impl Condition {
-    pub(super) fn holds(&self, env: &Env) -> bool {
+    pub fn holds(&self, env: &Env) -> bool {
         self.caps & env.caps == self.caps
             && self.no_caps & env.caps == 0
             && self
