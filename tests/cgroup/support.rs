@@ -19,8 +19,14 @@ pub fn unique(what: &str) -> String {
     )
 }
 
+/// Set for a run of these tests on a machine made to look like another.
+pub const EXPECTED_MODE: &str = "EXPECTED_CGROUP_MODE";
+
 pub fn layout() -> Layout {
     let layout = Layout::detect(&Config::default());
+    if let Ok(expected) = std::env::var(EXPECTED_MODE) {
+        assert_eq!(format!("{:?}", layout.mode()), expected);
+    }
     assert!(
         !layout.controllers().is_empty(),
         "needs cgroups: {:?}",

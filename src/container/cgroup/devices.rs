@@ -250,6 +250,17 @@ mod tests {
     }
 
     #[test]
+    fn z_09_the_kernels_verifier_takes_the_v2_program() {
+        match bpf::load_device_filter(&program(&default_devices())) {
+            Ok(_) => {}
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => {
+                eprintln!("skipped: no BPF here ({error})");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
     fn z_09_version_1_rules_are_written_as_the_kernel_reads_them() {
         let text: Vec<String> = default_devices().iter().map(DeviceRule::v1).collect();
         assert_eq!(text[0], "c *:* m");
