@@ -491,6 +491,7 @@ impl Node {
     pub fn undo(&self, lease: Lease, keep_attachments: bool) -> Result<(), NetworkError> {
         for entry in lease.entries() {
             let Entry::Link { name } = entry else { continue };
+            self.watch.before(Step::Unlink)?;
             let doing = |what: &str| kernel(format!("{what} interface {name} of pod {}", lease.pod()));
             let mut route = hold(&self.route);
             let found = link::find(&mut route, name).map_err(doing("look for"))?;
@@ -501,10 +502,12 @@ impl Node {
         }
         let locked = self.store.lock()?;
         if lease.is_published() {
+            self.watch.before(Step::Withdraw)?;
             let share: Share = locked.share(&lease);
             let doing = kernel("take a pod out of the nftables table");
             self.ruleset.remove(&mut hold(&self.nft), &share).map_err(doing)?;
         }
+        self.watch.before(Step::Release)?;
         Ok(locked.release(lease, keep_attachments)?)
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    NetworkError,
+    NetworkError, Step,
     cni::Kept,
     lease::{Entry, Lease},
     manager::blocking,
@@ -106,6 +106,7 @@ pub(super) async fn give_up(
         // Without the file ADD had not begun, or an earlier DEL is done.
         let file = node.store.attachment_file(lease.pod(), interface);
         let Some(kept) = Kept::load(&file) else { continue };
+        node.watch.before(Step::Detach)?;
         match node.plugins.del(&kept, &path).await {
             Ok(()) => drop(std::fs::remove_file(&file)),
             Err(error) => drop(complaint.get_or_insert(error)),

@@ -20,11 +20,19 @@ pub enum Step {
     Publish,
     /// Run the plug-ins of a CNI network.
     Attach,
+    // And back:
+    Detach,
+    /// Remove the node's end of the pair.
+    Unlink,
+    /// Take addresses and ports out of the table of rules.
+    Withdraw,
+    /// Give back names, addresses and ports.
+    Release,
 }
 
 impl Step {
     /// In the order in which a launch takes them.
-    pub const ALL: [Step; 9] = [
+    pub const UP: [Step; 9] = [
         Step::Namespace,
         Step::Lease,
         Step::Address,
@@ -35,6 +43,8 @@ impl Step {
         Step::Publish,
         Step::Attach,
     ];
+    /// In the order in which an end takes them.
+    pub const DOWN: [Step; 4] = [Step::Detach, Step::Unlink, Step::Withdraw, Step::Release];
 }
 
 type Look = dyn Fn(Step) -> bool + Send + Sync;

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod cni;
+mod faults;
 mod reach;
 mod support;
 mod witness;

@@ -51,6 +51,7 @@ pub(super) fn excerpt(printed: &[u8]) -> String {
         .to_owned();
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     let short: String = text.chars().map(clean).take(LENGTH).collect();
+    let short = short.trim().to_owned();
     if short.is_empty() {
         "nothing".to_owned()
     } else {
