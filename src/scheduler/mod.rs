@@ -2,5 +2,6 @@
 
 pub mod api;
 pub mod core;
+pub mod master;
 pub mod service;
 pub mod store;
