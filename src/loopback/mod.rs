@@ -2,3 +2,4 @@
 //! to misbehave. They meet executors and schedulers only over the wire, so that strangers can be tried too.
 
 pub mod agent;
+pub mod master;

@@ -113,16 +113,7 @@ impl Default for AgentBuilder {
             domain_socket: false,
             authentication: false,
             work_dir: None,
-            flags: Flags {
-                executor_registration_timeout: Duration::from_secs(60),
-                executor_reregistration_timeout: Duration::from_secs(2),
-                executor_shutdown_grace_period: Duration::from_secs(5),
-                recovery_timeout: Duration::from_secs(15 * 60),
-                heartbeat_interval: Duration::from_secs(30 * 60),
-                executor_environment: BTreeMap::new(),
-                max_body: 64 << 20,
-                max_connections: 256,
-            },
+            flags: AgentBuilder::default_flags(),
             mischief: Mischief::default(),
             patience: Duration::from_secs(30),
         }
@@ -130,6 +121,20 @@ impl Default for AgentBuilder {
 }
 
 impl AgentBuilder {
+    /// A real agent's defaults.
+    pub(super) fn default_flags() -> Flags {
+        Flags {
+            executor_registration_timeout: Duration::from_secs(60),
+            executor_reregistration_timeout: Duration::from_secs(2),
+            executor_shutdown_grace_period: Duration::from_secs(5),
+            recovery_timeout: Duration::from_secs(15 * 60),
+            heartbeat_interval: Duration::from_secs(30 * 60),
+            executor_environment: BTreeMap::new(),
+            max_body: 64 << 20,
+            max_connections: 256,
+        }
+    }
+
     // ---- what runs
 
     /// The executor's command line; given to the shell if it is more than words.

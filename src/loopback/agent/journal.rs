@@ -222,6 +222,8 @@ pub struct Journal {
     history: Mutex<History>,
     /// Told after each entry.
     grew: Condvar,
+    /// The history goes on from here when nobody will read it from its beginning.
+    limit: usize,
 }
 
 impl Journal {
@@ -230,6 +232,15 @@ impl Journal {
             start: Instant::now(),
             history: Mutex::default(),
             grew: Condvar::new(),
+            limit: usize::MAX,
+        }
+    }
+
+    /// A journal of an agent that runs for as long as it likes: it remembers only the latest entries.
+    pub(super) fn forgetful(limit: usize) -> Self {
+        Journal {
+            limit,
+            ..Journal::new()
         }
     }
 
@@ -243,7 +254,13 @@ impl Journal {
     }
 
     pub(super) fn record_at(&self, at: Duration, what: What) {
-        self.lock().0.push(Entry { at, what });
+        let mut history = self.lock();
+        // Half of it at once, so that forgetting costs next to nothing.
+        if history.0.len() >= self.limit {
+            history.0.drain(..self.limit.div_ceil(2));
+        }
+        history.0.push(Entry { at, what });
+        drop(history);
         self.grew.notify_all();
     }
 

@@ -16,6 +16,7 @@
 mod book;
 mod builder;
 mod core;
+mod hosted;
 mod http;
 mod journal;
 mod line;
@@ -23,7 +24,7 @@ mod link;
 mod mischief;
 mod outcome;
 mod process;
-mod rules;
+pub(in crate::loopback) mod rules;
 mod server;
 mod station;
 mod status;
@@ -43,6 +44,7 @@ use std::{
 use nix::sys::signal::Signal;
 use tokio::{sync::mpsc as queue, task::spawn_local};
 
+pub(in crate::loopback) use self::hosted::{Hosted, News, Site};
 pub use self::{
     book::{Stage, TaskRecord, Update, Violation, is_terminal},
     builder::{AgentBuilder, StartError, default_executor},

@@ -11,13 +11,13 @@ use crate::mesos::{
 
 /// A request that is turned away, and the text that says why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(in crate::loopback) struct Refusal {
     pub status: u16,
     pub reason: String,
 }
 
 impl Refusal {
-    pub(super) fn new(status: u16, reason: impl Into<String>) -> Self {
+    pub(in crate::loopback) fn new(status: u16, reason: impl Into<String>) -> Self {
         Refusal {
             status,
             reason: reason.into(),
@@ -32,7 +32,7 @@ impl Refusal {
 }
 
 /// The encoding of a request body. The whole header is compared: even a `; charset=…` makes it another type.
-pub(super) fn content_type(header: Option<&[u8]>) -> Result<Encoding, Refusal> {
+pub(in crate::loopback) fn content_type(header: Option<&[u8]>) -> Result<Encoding, Refusal> {
     let header = header.ok_or_else(|| Refusal::new(400, "Expecting 'Content-Type' to be present"))?;
     [Encoding::Protobuf, Encoding::Json]
         .into_iter()
@@ -46,7 +46,9 @@ pub(super) fn content_type(header: Option<&[u8]>) -> Result<Encoding, Refusal> {
 }
 
 /// The encoding of the stream that answers SUBSCRIBE: JSON wherever it is accepted.
-pub(super) fn accepted<'h>(headers: impl Iterator<Item = &'h [u8]>) -> Result<Encoding, Refusal> {
+pub(in crate::loopback) fn accepted<'h>(
+    headers: impl Iterator<Item = &'h [u8]>,
+) -> Result<Encoding, Refusal> {
     let mut ranges = Vec::new();
     for header in headers {
         let text = std::str::from_utf8(header).unwrap_or_default();

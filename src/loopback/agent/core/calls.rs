@@ -143,8 +143,7 @@ impl Core {
             let completed = self
                 .known(id)
                 .map(|known| status::complete((*status).clone(), &known, wall()));
-            self.journal
-                .record(What::Forwarded(Arc::new(completed.unwrap_or_default())));
+            self.forward(id, Arc::new(completed.unwrap_or_default()));
         }
         let task = &status.task_id.value;
         if !verdict.acknowledge

@@ -9,7 +9,7 @@ use super::{
         process::{self, CommandLine, Executor, Surroundings},
         token::Claims,
     },
-    Core, SeatId,
+    Core, SeatId, Up,
     seat::{Seat, State},
 };
 use crate::mesos::v1::{
@@ -268,6 +268,7 @@ impl Core {
             self.end_tasks(id, &live, TaskState::TaskFailed, reason, &message);
         }
         self.journal.record(What::Settled);
+        self.report(id, Up::Ended(status));
     }
 }
 

@@ -13,15 +13,19 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     path::PathBuf,
+    process::ExitStatus,
     rc::{Rc, Weak},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 pub use self::life::UnknownTask;
-use self::seat::Timer;
 pub(super) use self::seat::{Seat, SeatId};
+use self::seat::{State, Timer};
+use tokio::sync::mpsc::UnboundedSender;
+
 use super::{
+    book::Book,
     journal::{Journal, Phase, What},
     link::{Item, Link, Order, Use},
     mischief::Mischief,
@@ -30,7 +34,7 @@ use super::{
 };
 use crate::mesos::{
     recordio,
-    v1::{AgentInfo, TaskState, executor::Event, task_status::Reason},
+    v1::{AgentInfo, TaskState, TaskStatus, executor::Event, task_status::Reason},
 };
 
 /// The agent's flags, with their real names and defaults where a real agent has them.
@@ -79,6 +83,16 @@ pub(super) struct Core {
     links: HashMap<u64, Rc<Link>>,
     next_link: u64,
     recovery: Option<Timer>,
+    /// To the master above, if there is one.
+    upward: Option<UnboundedSender<(SeatId, Up)>>,
+}
+
+/// What a master hears of an executor.
+#[derive(Debug)]
+pub(super) enum Up {
+    Status(Arc<TaskStatus>),
+    /// It has ended, and all its tasks have been told of.
+    Ended(ExitStatus),
 }
 
 impl Core {
@@ -100,8 +114,45 @@ impl Core {
                 links: HashMap::new(),
                 next_link: 0,
                 recovery: None,
+                upward: None,
             })
         })
+    }
+
+    pub(super) fn report_to(&mut self, master: UnboundedSender<(SeatId, Up)>) {
+        self.upward = Some(master);
+    }
+
+    fn report(&self, id: SeatId, up: Up) {
+        if let Some(master) = &self.upward {
+            // A master that is gone misses nothing.
+            let _ = master.send((id, up));
+        }
+    }
+
+    /// A status goes on its way to the master.
+    fn forward(&self, id: SeatId, status: Arc<TaskStatus>) {
+        self.journal.record(What::Forwarded(status.clone()));
+        self.report(id, Up::Status(status));
+    }
+
+    /// Drops the books of an executor that has ended; only its place stays.
+    pub(super) fn forget(&mut self, id: SeatId) {
+        let agent = self.identity.id.clone();
+        if let Some(seat) = self
+            .seats
+            .get_mut(id.0)
+            .filter(|seat| seat.state == State::Terminated)
+        {
+            seat.book = Book::new(agent, Vec::new());
+            seat.forgotten = true;
+        }
+    }
+
+    /// Whether tasks can still be brought to it.
+    pub(super) fn is_open(&self, id: SeatId) -> bool {
+        let open = |seat: &Seat| matches!(seat.state, State::Registering | State::Running);
+        self.seat(id).is_some_and(open)
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -238,7 +289,7 @@ impl Core {
             if let Some(seat) = self.seats.get_mut(id.0) {
                 seat.book.end(made.clone());
             }
-            self.journal.record(What::Forwarded(made));
+            self.forward(id, made);
         }
     }
 }

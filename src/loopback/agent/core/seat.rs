@@ -16,7 +16,7 @@ use crate::mesos::{
 };
 
 /// Names an executor of this agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SeatId(pub(super) usize);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

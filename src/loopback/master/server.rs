@@ -1,0 +1,292 @@
+//! The v1 scheduler API over HTTP (wire file, sections 2 and 15).
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    convert::Infallible,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Body, Frame, Incoming},
+    header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpListener,
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::spawn_local,
+};
+
+use super::{Station, core::Refusal};
+use crate::{
+    loopback::agent::rules,
+    mesos::{
+        codec::{self, Encoding},
+        recordio,
+        subscription::STREAM_ID,
+        v1::scheduler::{Call, Event, call},
+    },
+};
+
+const LARGEST_BODY: usize = 64 << 20;
+/// The longest `Mesos-Stream-Id` a master looks at.
+const LONGEST_STREAM_ID: usize = 128;
+
+/// The open event streams, by framework.
+#[derive(Debug, Default)]
+pub(super) struct Streams(BTreeMap<String, Stream>);
+
+#[derive(Debug)]
+struct Stream {
+    encoding: Encoding,
+    records: UnboundedSender<Bytes>,
+}
+
+impl Streams {
+    pub fn send(&self, framework: &str, event: &Event) {
+        if let Some(stream) = self.0.get(framework) {
+            // A stream whose reader is gone is about to be told so.
+            let _ = stream
+                .records
+                .send(recordio::frame(&codec::encode(event, stream.encoding)));
+        }
+    }
+
+    pub fn close(&mut self, framework: &str) {
+        self.0.remove(framework);
+    }
+
+    pub fn open(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+pub(super) async fn serve(station: Rc<RefCell<Station>>, listener: TcpListener) {
+    loop {
+        let Ok((socket, _)) = listener.accept().await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        if socket.set_nodelay(true).is_err() {
+            continue;
+        }
+        let station = station.clone();
+        spawn_local(async move {
+            let service = service_fn(|request| handle(station.clone(), request));
+            // How a client breaks off is its own affair.
+            let _ = http1::Builder::new()
+                .header_read_timeout(None)
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
+        });
+    }
+}
+
+/// A whole answer, or the events of a subscription.
+enum Answer {
+    Whole(Option<Bytes>),
+    Events {
+        records: UnboundedReceiver<Bytes>,
+        _ended: Ended,
+    },
+}
+
+/// Tells the master that a stream has ended, whichever way.
+struct Ended {
+    station: Rc<RefCell<Station>>,
+    framework: String,
+    stream: String,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let station = self.station.clone();
+        let (framework, stream) = (
+            std::mem::take(&mut self.framework),
+            std::mem::take(&mut self.stream),
+        );
+        // The stream may end while the station is in the middle of something.
+        spawn_local(async move {
+            let mut station = station.borrow_mut();
+            if station.core.is_stream(&framework, &stream) {
+                station.streams.close(&framework);
+            }
+            station.step(|core, out| core.disconnected(&framework, &stream, out));
+        });
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let bytes = match &mut *self {
+            Answer::Whole(bytes) => Poll::Ready(bytes.take()),
+            Answer::Events { records, .. } => records.poll_recv(cx),
+        };
+        bytes.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Answer::Whole(None))
+    }
+}
+
+async fn handle(
+    station: Rc<RefCell<Station>>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Infallible> {
+    let (head, body) = request.into_parts();
+    let body = Limited::new(body, LARGEST_BODY).collect().await;
+    let answer = match body {
+        Ok(body) => answer(&station, &head, &body.to_bytes()),
+        Err(error) => Err(Refusal {
+            status: 413,
+            reason: format!("Cannot take the request body: {error}"),
+        }),
+    };
+    Ok(answer.unwrap_or_else(|refusal| {
+        let mut response = Response::new(Answer::Whole(Some(Bytes::from(refusal.reason))));
+        *response.status_mut() =
+            StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if refusal.status == 405 {
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        response
+    }))
+}
+
+impl From<rules::Refusal> for Refusal {
+    fn from(refusal: rules::Refusal) -> Self {
+        Refusal {
+            status: refusal.status,
+            reason: refusal.reason,
+        }
+    }
+}
+
+fn header(headers: &HeaderMap, name: HeaderName) -> Option<&[u8]> {
+    headers.get(name).map(HeaderValue::as_bytes)
+}
+
+fn refusal(status: u16, reason: impl Into<String>) -> Refusal {
+    Refusal {
+        status,
+        reason: reason.into(),
+    }
+}
+
+fn answer(
+    station: &Rc<RefCell<Station>>,
+    head: &hyper::http::request::Parts,
+    body: &Bytes,
+) -> Result<Response<Answer>, Refusal> {
+    match head.uri.path() {
+        "/api/v1/scheduler" | "/master/api/v1/scheduler" => {}
+        "/health" | "/master/health" => return Ok(Response::new(Answer::Whole(None))),
+        _ => return Err(refusal(404, "")),
+    }
+    if head.method != Method::POST {
+        return Err(refusal(
+            405,
+            format!("Expecting 'POST', received '{}'", head.method),
+        ));
+    }
+    let encoding = rules::content_type(header(&head.headers, CONTENT_TYPE))?;
+    let call: Call = codec::decode(body, encoding)
+        .map_err(|error| refusal(400, format!("Failed to parse body into Call: {error}")))?;
+    let stream = header(&head.headers, STREAM_ID).map(|id| String::from_utf8_lossy(id).into_owned());
+    if call.r#type.is_none() {
+        return Err(refusal(
+            400,
+            "Failed to validate scheduler::Call: Expecting 'type' to be present",
+        ));
+    }
+    if call.r#type() == call::Type::Subscribe {
+        if stream.is_some() {
+            return Err(refusal(
+                400,
+                "Subscribe calls should not include the 'Mesos-Stream-Id' header",
+            ));
+        }
+        let accepted = rules::accepted(head.headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes))?;
+        return subscribe(station, &call, accepted);
+    }
+    let framework = call
+        .framework_id
+        .as_ref()
+        .ok_or_else(|| refusal(400, "Expecting 'framework_id' to be present"))?;
+    let stream = stream.filter(|id| id.len() <= LONGEST_STREAM_ID).ok_or_else(|| {
+        refusal(
+            400,
+            "All non-subscribe calls should include the 'Mesos-Stream-Id' header",
+        )
+    })?;
+    let mut station = station.borrow_mut();
+    if !station.core.is_known(&framework.value) {
+        return Err(refusal(400, "Framework cannot be found"));
+    }
+    if !station.core.is_stream(&framework.value, &stream) {
+        let reason = "The stream ID included in this request didn't match the stream ID currently associated with framework";
+        return Err(refusal(400, reason));
+    }
+    station.step(|core, out| core.call(&framework.value, &call, out))?;
+    let mut response = Response::new(Answer::Whole(None));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
+}
+
+fn subscribe(
+    station: &Rc<RefCell<Station>>,
+    call: &Call,
+    encoding: Encoding,
+) -> Result<Response<Answer>, Refusal> {
+    let body = call.subscribe.as_ref();
+    let body = body.ok_or_else(|| refusal(400, "Expecting 'subscribe' to be present"))?;
+    if body.framework_info.id != call.framework_id {
+        return Err(refusal(
+            400,
+            "'framework_id' differs from 'subscribe.framework_info.id'",
+        ));
+    }
+    let stream = uuid::Uuid::new_v4().to_string();
+    let (records, reader) = unbounded_channel();
+    let framework = {
+        let mut station = station.borrow_mut();
+        let framework = station.step(|core, out| core.subscribe(body, &stream, out))?;
+        station
+            .streams
+            .0
+            .insert(framework.clone(), Stream { encoding, records });
+        station.step(|core, out| core.welcome(&framework, out));
+        framework
+    };
+    let id = HeaderValue::try_from(&stream).map_err(|_| refusal(500, "no stream id"))?;
+    let ended = Ended {
+        station: station.clone(),
+        framework,
+        stream,
+    };
+    let mut response = Response::new(Answer::Events {
+        records: reader,
+        _ended: ended,
+    });
+    let kind = HeaderValue::from_static(encoding.media_type());
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.headers_mut().insert(STREAM_ID, id);
+    Ok(response)
+}
