@@ -32,12 +32,15 @@ const BUNCH: Duration = Duration::from_millis(20);
 pub(super) enum Command {
     /// Run an executor against one task group, as a Mesos agent would
     Agent(AgentCommand),
+    /// Run a master and agents that any scheduler can use
+    Master(super::master::MasterCommand),
 }
 
 impl Command {
     pub(super) fn run(self) -> Ended {
         match self {
             Command::Agent(command) => command.run(),
+            Command::Master(command) => command.run(),
         }
     }
 }
@@ -274,7 +277,7 @@ fn message<M: Message>(path: &Path, value: &Value) -> Result<M, Failure> {
 }
 
 /// `podling-executor`, where this program is.
-fn own_executor() -> Result<String, Failure> {
+pub(super) fn own_executor() -> Result<String, Failure> {
     let own = env::current_exe()?;
     let executor = own.with_file_name("podling-executor");
     if !executor.is_file() {

@@ -3,9 +3,14 @@
 //! A new command is a module here with a clap type that has `run(self) -> Ended`, a variant of [`Command`] and its
 //! line in [`Cli::run`].
 
+mod definition;
 mod failure;
 mod loopback;
+mod master;
 mod node;
+mod pod;
+mod signals;
+mod up;
 
 use std::process::ExitCode;
 
@@ -31,6 +36,10 @@ enum Command {
     /// Stand-ins for a Mesos cluster on this machine
     #[command(subcommand)]
     Loopback(loopback::Command),
+    /// Run pods on this machine: a cluster, a scheduler and real executors, until Ctrl-C
+    Up(up::Up),
+    /// Pods of a scheduler: add, list, show, update, remove
+    Pod(pod::Pod),
     /// This machine: what it offers to members, and what dead executors have left on it
     #[command(subcommand)]
     Node(node::Command),
@@ -40,6 +49,8 @@ impl Cli {
     fn run(self) -> Ended {
         match self.command {
             Command::Loopback(command) => command.run(),
+            Command::Up(command) => command.run(),
+            Command::Pod(command) => command.run(),
             Command::Node(command) => command.run(),
         }
     }

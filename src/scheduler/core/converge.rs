@@ -23,7 +23,7 @@ impl Core {
         state
             .backoff
             .expire(out.stamp.now, &state.stored.pod.scheduling.backoff);
-        let mut fresh = state.bury(out);
+        let mut fresh = state.bury(self.settings.relaunch, out);
         state.give_up_unreachable(out);
         if state.stored.removing {
             state.retire(state.instances.keys().cloned().collect(), out);
@@ -62,7 +62,7 @@ impl PodState {
     }
 
     /// What has ended is launched again, or forgotten. True when something waits again.
-    fn bury(&mut self, out: &mut Out) -> bool {
+    fn bury(&mut self, relaunch: bool, out: &mut Out) -> bool {
         let mut again = false;
         let over: Vec<InstanceId> = self
             .instances
@@ -81,6 +81,9 @@ impl PodState {
             let wanted = instance.goal == Goal::Running && !self.stored.removing && instance.config == config;
             if !wanted {
                 self.forget(&id, out);
+                continue;
+            }
+            if !relaunch {
                 continue;
             }
             if instance.condition.is_failure() {

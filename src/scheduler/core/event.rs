@@ -24,6 +24,8 @@ pub struct Stamp {
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub launch: task_group::Options,
+    /// Whether an instance that has ended is launched again. Without, it stays as it ended.
+    pub relaunch: bool,
     /// How long the master should not offer what nobody wants now.
     pub decline_idle: Duration,
     /// The same while something waits for a better offer.
@@ -43,6 +45,7 @@ impl Settings {
     pub fn new(launch: task_group::Options) -> Self {
         Settings {
             launch,
+            relaunch: true,
             decline_idle: Duration::from_secs(120),
             decline_waiting: Duration::from_secs(5),
             revive_interval: Duration::from_millis(250),

@@ -168,6 +168,10 @@ impl Core {
         self.pods.get(&id.safe()).map(|state| &state.stored.pod)
     }
 
+    pub fn all_instances(&self) -> impl Iterator<Item = &Instance> {
+        self.pods.values().flat_map(|state| state.instances.values())
+    }
+
     pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
         self.pods.get(id.safe_path())?.instances.get(id)
     }

@@ -1,0 +1,71 @@
+//! `podling loopback master`: a cluster for any scheduler.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
+use super::{Ended, Failure, loopback::own_executor, signals::Interrupts};
+use crate::loopback::master::{Cluster, Options};
+
+pub(super) const RESOURCES: &str = "cpus:4;mem:8192;disk:10240;ports:[31000-32000]";
+
+/// Serves the v1 scheduler API, offers the resources of its agents, and runs real executors, until Ctrl-C. A second
+/// Ctrl-C does not wait for them.
+#[derive(Debug, Args)]
+pub(super) struct MasterCommand {
+    /// Where schedulers connect
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5050")]
+    listen: SocketAddr,
+
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    agents: u16,
+
+    /// What each agent offers
+    #[arg(long, value_name = "RESOURCES", default_value = RESOURCES)]
+    resources: String,
+
+    /// Command line of executors of type DEFAULT [default: podling-executor beside this program]
+    #[arg(long, value_name = "CMD")]
+    executor: Option<String>,
+
+    /// Keep the sandboxes below this directory [default: a temporary one, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    work_dir: Option<PathBuf>,
+}
+
+impl MasterCommand {
+    pub(super) fn run(self) -> Ended {
+        let default_executor = match self.executor {
+            Some(command) => command,
+            None => own_executor()?,
+        };
+        let work_dir = super::up::WorkDir::open(self.work_dir.as_deref())?;
+        let cluster = Cluster::start(Options {
+            listen: self.listen,
+            agents: usize::from(self.agents),
+            resources: self.resources,
+            default_executor,
+            work_dir: work_dir.path().to_owned(),
+            executor_environment: Vec::new(),
+        })
+        .map_err(|error| match error {
+            crate::loopback::master::StartError::Resources(error) => Failure::usage(error),
+            error => error.into(),
+        })?;
+        println!("master at {}", cluster.address());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let mut interrupts = Interrupts::listen()?;
+            interrupts.next().await;
+            eprintln!("podling: ending {} agent(s); once more to hurry", self.agents);
+            tokio::select! {
+                () = cluster.drain() => {}
+                () = interrupts.next() => cluster.destroy_all(),
+            }
+            drop(cluster);
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
