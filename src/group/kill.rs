@@ -83,7 +83,7 @@ impl Machine {
         };
         for id in self.members_of(group) {
             let undecided = |m: &super::member::Member| m.state.is_launching() || m.state.is_running();
-            if id != first && self.members.get(&id).is_some_and(undecided) {
+            if self.members.get(&id).is_some_and(undecided) {
                 self.order(id, cause.clone(), None, step);
             }
         }

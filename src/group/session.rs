@@ -60,7 +60,6 @@ impl Machine {
     pub(super) fn subscribed(&mut self, told: Arc<Subscribed>, step: &mut Step) {
         self.link = Link::Subscribed;
         self.identity = Some(Identity::new(told));
-        self.linger = None;
         for status in self.outbox.left_behind() {
             step.push(Effect::Send(status.0));
         }

@@ -134,6 +134,26 @@ fn g_06_g_07_the_unhealthy_mark_is_on_one_member_only() {
 }
 
 #[test]
+fn g_06_an_unhealthy_end_says_so_even_if_no_failure_was_told() {
+    let mut scene = Scene::new();
+    scene
+        .run([task("a")])
+        .health("a", true)
+        .unhealthy("a", "gone")
+        .exited("a", signal(15));
+    assert_eq!(scene.last("a").healthy, Some(false));
+}
+
+#[test]
+fn an_end_is_followed_by_forget() {
+    let mut scene = Scene::new();
+    scene.run([task("a"), task("b")]);
+    let member = scene.id("a");
+    scene.exited("a", code(0));
+    assert!(matches!(scene.effects.as_slice(), [crate::group::Effect::Forget(id)] if *id == member));
+}
+
+#[test]
 fn g_08_a_limit_wins_over_the_exit() {
     let mut scene = Scene::new();
     scene.run([task("a"), task("b")]).exited("a", out_of_memory());
