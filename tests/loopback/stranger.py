@@ -8,7 +8,6 @@ import base64
 import http.client
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -63,7 +62,8 @@ class Executor:
         with self.lock:
             self.live.add(name)
             self.update(name, "TASK_STARTING")
-            process = subprocess.Popen(["/bin/sh", "-c", task["command"]["value"]], start_new_session=True)
+            # In the executor's own process group: what a killed shell leaves behind ends with it.
+            process = subprocess.Popen(["/bin/sh", "-c", task["command"]["value"]])
             self.processes[name] = process
             self.update(name, "TASK_RUNNING")
         threading.Thread(target=self.wait, args=(name, process), daemon=True).start()
@@ -80,7 +80,7 @@ class Executor:
             if name in self.live:
                 self.killed.add(name)
                 self.update(name, "TASK_KILLING")
-                os.killpg(self.processes[name].pid, signal.SIGKILL)
+                self.processes[name].kill()
 
     def run(self):
         stream = connect()
