@@ -235,6 +235,17 @@ impl Script {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Completes an operation with what is known only later.
+    pub(super) fn set_argument(&mut self, op: usize, argument: usize, value: u64) {
+        if let Some(word) = self.ops.get_mut(op).and_then(|op| op.args.get_mut(argument)) {
+            *word = value;
+        }
+    }
+
     /// Replaces the named steps by nothing. For tests.
     pub(super) fn leave_out(&mut self, steps: &[&str]) {
         for (op, step) in self.ops.iter_mut().zip(&self.steps) {

@@ -177,7 +177,7 @@ fn volume(mount: &Mount, plan: &Plan, around: &Surroundings<'_>) -> Result<Value
 }
 
 fn names(set: CapabilitySet) -> Vec<&'static str> {
-    set.numbers().filter_map(|number| caps::name(number)).collect()
+    set.numbers().filter_map(caps::name).collect()
 }
 
 fn rlimit_name(resource: u32) -> &'static str {

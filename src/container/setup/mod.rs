@@ -29,7 +29,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     path::Path,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use libc::{
@@ -38,7 +38,7 @@ use libc::{
 
 use self::blocks::O_PATH;
 use super::{
-    plan::{Command, Network, Plan, Terminal},
+    plan::{CapabilitySet, Command, Network, Plan, Terminal},
     script::{Data, Script, Slot},
     seccomp::Program,
     users::Identity,
@@ -108,6 +108,12 @@ pub(super) struct Confinement {
     pub last_capability: u32,
 }
 
+impl Confinement {
+    fn known_capabilities(&self) -> CapabilitySet {
+        CapabilitySet(u64::MAX >> (63 - self.last_capability.min(63)))
+    }
+}
+
 /// What is run with that confinement.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Task<'a> {
@@ -135,12 +141,12 @@ pub(super) fn member(prepared: Prepared) -> io::Result<Script> {
         // Only children enter a process namespace; what mounts its proc has to be one of them.
         Some(pod) => {
             op!(writer, "enter the pod's processes"; SYS_setns, pod.as_raw_fd(), libc::CLONE_NEWPID);
-            op!(writer, "fork"; FORK);
+            writer.fork(confinement, 0);
             writer.mount_tree(plan, &prepared)?;
         }
         None => {
             writer.mount_tree(plan, &prepared)?;
-            op!(writer, "fork"; FORK);
+            writer.fork(confinement, 0);
         }
     }
     writer.task(
@@ -191,7 +197,7 @@ pub(super) fn exec(
         writer.oom_score(score)?;
     }
     op!(writer, "enter the member"; SYS_setns, init.as_raw_fd(), NAMESPACES);
-    op!(writer, "fork"; FORK, FORKED);
+    writer.fork(confinement, FORKED);
     writer.task(confinement, task)?;
     let mut script = writer.script;
     script.keep_shared(init);
@@ -214,6 +220,48 @@ const NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWCGROUP;
+
+/// It signals tasks of other users.
+const CAP_KILL: CapabilitySet = CapabilitySet::of(&[5]);
+
+/// The calls that an init makes once it has nothing else to do, in any order; others end it.
+const INIT_CALLS: [i64; 8] = [
+    libc::SYS_write,
+    libc::SYS_wait4,
+    libc::SYS_kill,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_exit_group,
+    libc::SYS_dup2,
+    libc::SYS_close_range,
+    libc::SYS_munmap,
+];
+
+static INIT_FILTER: LazyLock<Vec<libc::sock_filter>> = LazyLock::new(|| {
+    const NUMBER: u32 = 0;
+    const ARCHITECTURE: u32 = 4;
+    const X86_64: u32 = 0xc000_003e;
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let load = |offset| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let equal = |value, jt, jf| instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, jt, jf, value);
+    let give = |value| instruction(libc::BPF_RET | libc::BPF_K, 0, 0, value);
+    let calls = INIT_CALLS.len() as u8;
+    let mut filter = vec![load(ARCHITECTURE), equal(X86_64, 0, calls + 1), load(NUMBER)];
+    filter.extend(
+        (0..)
+            .zip(INIT_CALLS)
+            .map(|(i, call)| equal(call as u32, calls - i, 0)),
+    );
+    filter.extend([
+        give(libc::SECCOMP_RET_KILL_PROCESS),
+        give(libc::SECCOMP_RET_ALLOW),
+    ]);
+    filter
+});
 
 fn keep_streams(script: &mut Script, streams: &Streams) {
     for stream in [&streams.stdin, &streams.stdout, &streams.stderr] {
@@ -264,6 +312,19 @@ impl Writer {
             op!(self, "set the host name"; SYS_sethostname, name, hostname.len() as u64);
         }
         Ok(())
+    }
+
+    /// Becomes init and task. The init then needs to signal, reap and tell, and gives up all else: whoever gets hold
+    /// of it, by being allowed to trace processes for example, has got nothing.
+    fn fork(&mut self, confinement: &Confinement, tell_as: u32) {
+        let first = self.script.len();
+        op!(self, "fork"; FORK, tell_as, 0u32);
+        self.limit_bounding_set(confinement);
+        self.set_capabilities(CAP_KILL, CAP_KILL, CapabilitySet::EMPTY);
+        self.no_new_privileges();
+        self.install(&INIT_FILTER, 0);
+        let own = self.script.len() - first - 1;
+        self.script.set_argument(first, 1, own as u64);
     }
 
     /// On its own, while it is single: the one way in that does not wait for the rest of the machine.

@@ -56,7 +56,7 @@ impl Writer {
         self.identity(confinement);
         op!(self, "set the umask"; SYS_umask, plan.umask);
         if plan.no_new_privileges {
-            op!(self, "give up new privileges"; SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1u32, 0u32, 0u32, 0u32);
+            self.no_new_privileges();
         }
         // In a process namespace of others, the end of what waits for it does not end it by itself.
         if !task.gate || plan.namespaces.pid != PidNamespace::Own {
@@ -148,11 +148,8 @@ impl Writer {
 
     /// Bounding set, groups, gid, uid, the other sets, in the order that each still may be done.
     fn identity(&mut self, confinement: &Confinement) {
-        let known = CapabilitySet(u64::MAX >> (63 - confinement.last_capability.min(63)));
         let caps = confinement.plan.capabilities;
-        for number in known.without(caps.bounding).numbers() {
-            op!(self, "limit the bounding set"; SYS_prctl, libc::PR_CAPBSET_DROP, number, 0u32, 0u32, 0u32);
-        }
+        self.limit_bounding_set(confinement);
         let Identity { uid, gid, groups } = &confinement.identity;
         let (uid, gid) = (*uid, *gid);
         let list: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
@@ -161,19 +158,12 @@ impl Writer {
         op!(self, format!("become group {gid}"); SYS_setresgid, gid, gid, gid);
         op!(self, "keep capabilities"; SYS_prctl, libc::PR_SET_KEEPCAPS, 1u32, 0u32, 0u32, 0u32);
         op!(self, format!("become user {uid}"); SYS_setresuid, uid, uid, uid);
-        let header = self
-            .script
-            .bytes(&[LINUX_CAPABILITY_VERSION_3, 0].map(u32::to_ne_bytes).concat());
-        let [effective, permitted, inheritable] =
-            [caps.effective, caps.permitted, caps.inheritable].map(|set| set.and(known).0);
-        let low_then_high = [
-            [effective, permitted, inheritable].map(|set| set as u32),
-            [effective, permitted, inheritable].map(|set| (set >> 32) as u32),
-        ]
-        .concat();
-        let data: Vec<u8> = low_then_high.into_iter().flat_map(u32::to_ne_bytes).collect();
-        let data = self.script.bytes(&data);
-        op!(self, "set the capabilities"; SYS_capset, header, data);
+        let known = confinement.known_capabilities();
+        self.set_capabilities(
+            caps.effective.and(known),
+            caps.permitted.and(known),
+            caps.inheritable.and(known),
+        );
         let (ambient, clear) = (libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL);
         op!(self, "clear the ambient set"; SYS_prctl, ambient, clear, 0u32, 0u32, 0u32);
         for number in caps.ambient.and(known).numbers() {
@@ -182,23 +172,54 @@ impl Writer {
         }
     }
 
+    pub(super) fn limit_bounding_set(&mut self, confinement: &Confinement) {
+        let unwanted = confinement
+            .known_capabilities()
+            .without(confinement.plan.capabilities.bounding);
+        for number in unwanted.numbers() {
+            op!(self, "limit the bounding set"; SYS_prctl, libc::PR_CAPBSET_DROP, number, 0u32, 0u32, 0u32);
+        }
+    }
+
+    pub(super) fn set_capabilities(
+        &mut self,
+        effective: CapabilitySet,
+        permitted: CapabilitySet,
+        inheritable: CapabilitySet,
+    ) {
+        let header = self
+            .script
+            .bytes(&[LINUX_CAPABILITY_VERSION_3, 0].map(u32::to_ne_bytes).concat());
+        let sets = [effective, permitted, inheritable];
+        let low_then_high = [sets.map(|set| set.0 as u32), sets.map(|set| (set.0 >> 32) as u32)].concat();
+        let data: Vec<u8> = low_then_high.into_iter().flat_map(u32::to_ne_bytes).collect();
+        let data = self.script.bytes(&data);
+        op!(self, "set the capabilities"; SYS_capset, header, data);
+    }
+
+    pub(super) fn no_new_privileges(&mut self) {
+        op!(self, "give up new privileges"; SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1u32, 0u32, 0u32, 0u32);
+    }
+
     fn filter(&mut self, confinement: &Confinement) {
-        let Some(program) = &confinement.filter else {
-            return;
-        };
-        let instructions = program.instructions();
+        if let Some(program) = &confinement.filter {
+            let flags = if program.log {
+                libc::SECCOMP_FILTER_FLAG_LOG
+            } else {
+                0
+            };
+            self.install(program.instructions(), flags);
+        }
+    }
+
+    pub(super) fn install(&mut self, instructions: &[libc::sock_filter], flags: libc::c_ulong) {
         let bytes: Vec<u8> = instructions.iter().flat_map(instruction_bytes).collect();
         let code = self.script.bytes(&bytes);
-        let program_of = self
+        let program = self
             .script
             .structure(&[instructions.len() as u64, 0], &[(1, code)]);
-        let flags = if program.log {
-            libc::SECCOMP_FILTER_FLAG_LOG
-        } else {
-            0
-        };
         let mode = libc::SECCOMP_SET_MODE_FILTER;
-        op!(self, "install the system call filter"; SYS_seccomp, mode, flags, program_of);
+        op!(self, "install the system call filter"; SYS_seccomp, mode, flags, program);
     }
 
     /// Before the gate, and as the final user: what is not there must not be found out after others have started

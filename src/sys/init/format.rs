@@ -48,8 +48,8 @@ pub struct Op {
 pub const VALUE: u8 = 0;
 pub const REGISTER: u8 = 1;
 
-/// Becomes two processes: the first stays as the init, the second goes on with the script. With
-/// an argument, the first tells that and the number of the second.
+/// Becomes two processes. The second goes on behind as many operations as the second argument says; these are the
+/// first one's, which then stays as the init. With a first argument it tells that and the number of the second.
 pub const FORK: i32 = -1;
 /// Waits for the byte in the first argument at the gate.
 pub const WAIT: i32 = -2;

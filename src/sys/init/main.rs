@@ -153,8 +153,9 @@ unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
             *word = (*word).wrapping_add(base as u64);
         }
         let ops = base.add(header.ops as usize) as *const Op;
-        let mut at = 0u32;
-        while at < header.op_count {
+        let (mut at, mut end) = (0u32, header.op_count);
+        let mut task = 0i64;
+        while at < end {
             let op = &*ops.add(at as usize);
             let mut args = op.args;
             for (kind, arg) in op.kinds.iter().zip(args.iter_mut()) {
@@ -163,7 +164,19 @@ unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
                 }
             }
             let result = match op.number {
-                FORK => fork(header, base, length, args[0] as u32),
+                FORK => match fork(header, args[0] as u32) {
+                    0 => {
+                        at += args[1] as u32;
+                        0
+                    }
+                    child => {
+                        if child > 0 {
+                            task = child;
+                            end = at + 1 + args[1] as u32;
+                        }
+                        child
+                    }
+                },
                 WAIT => wait(header, args[0]),
                 TELL => tell(header, REACHED, args[0] as u32, args[1] as u32),
                 TARGET => target(args),
@@ -189,8 +202,11 @@ unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
             }
             at += 1;
         }
+        match task {
+            0 => exit(125),
+            task => stay(header, base, length, task),
+        }
     }
-    exit(125)
 }
 
 /// # Safety
@@ -202,19 +218,15 @@ unsafe fn tell(header: &Header, kind: u32, step: u32, value: u32) -> i64 {
 }
 
 /// # Safety
-/// See [`run`].
-unsafe fn fork(header: &Header, base: *mut u8, length: u64, tell_as: u32) -> i64 {
+/// See [`tell`].
+unsafe fn fork(header: &Header, tell_as: u32) -> i64 {
     // SAFETY: an ordinary fork; no address is handed over.
     let child = unsafe { sys!(CLONE, SIGCHLD) };
-    if child <= 0 {
-        return child;
-    }
-    if tell_as != 0 {
+    if child > 0 && tell_as != 0 {
         // SAFETY: as for any record.
         unsafe { tell(header, REACHED, tell_as, child as u32) };
     }
-    // SAFETY: the parent does not come back to the script.
-    unsafe { stay(header, base, length, child) }
+    child
 }
 
 /// Waits for one given byte. The end of the gate means the executor gave us up: then nothing of ours may go on.
