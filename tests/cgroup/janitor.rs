@@ -143,7 +143,7 @@ fn n_03_cgroups_processes_and_directories_of_a_killed_executor_go() {
     dead.wait_for("ready");
     alive.wait_for("ready");
     dead.kill();
-    assert!(dead.left().len() > 2);
+    assert!(dead.left().len() >= 2);
     let report = sweep(run.path()).unwrap();
     clean(&report);
     assert_eq!((report.alive, report.cleaned.len()), (1, 1), "{report:?}");
@@ -237,7 +237,7 @@ fn n_03_node_gc_tells_what_it_did() {
     };
     let told = gc();
     assert_eq!(told["cleaned"].as_array().unwrap().len(), 1, "{told}");
-    assert!(told["removed"].as_array().unwrap().len() > 2, "{told}");
+    assert!(told["removed"].as_array().unwrap().len() >= 2, "{told}");
     assert_eq!(executor.left(), Vec::<PathBuf>::new());
     assert_eq!(gc()["cleaned"].as_array().unwrap().len(), 0);
 }

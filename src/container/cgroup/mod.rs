@@ -324,6 +324,9 @@ fn open_home(
         let Some(name) = part.as_os_str().to_str() else {
             return node.open_below(place);
         };
+        if *version == Version::V2 {
+            enable_controllers(&node);
+        }
         node = match node.create(name) {
             Ok(made) => {
                 inherit_cpuset(&node, &made, version)?;
@@ -332,9 +335,6 @@ fn open_home(
             Err(CgroupError::Exists { .. }) => node.open_below(Path::new(name))?,
             Err(error) => return Err(error),
         };
-        if *version == Version::V2 {
-            enable_controllers(&node);
-        }
     }
     Ok(node)
 }
