@@ -5,6 +5,7 @@
 
 mod definition;
 mod failure;
+mod image;
 mod loopback;
 mod master;
 mod node;
@@ -33,6 +34,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// This node's images
+    #[command(subcommand)]
+    Image(image::Command),
     /// Stand-ins for a Mesos cluster on this machine
     #[command(subcommand)]
     Loopback(loopback::Command),
@@ -48,6 +52,7 @@ enum Command {
 impl Cli {
     fn run(self) -> Ended {
         match self.command {
+            Command::Image(command) => command.run(),
             Command::Loopback(command) => command.run(),
             Command::Up(command) => command.run(),
             Command::Pod(command) => command.run(),

@@ -10,6 +10,7 @@
 //!              Store: one rename when every digest is right ─▶ Image (lease) ─▶ Rootfs (overlayfs)
 //! ```
 
+mod config;
 mod digest;
 mod disk;
 mod document;
@@ -24,8 +25,9 @@ mod source;
 mod store;
 mod unpack;
 
+pub use config::OperatorConfig;
 pub use digest::{Digest, DigestError};
-pub use disk::{Collected, Keep, Known, LayerError, StoreError};
+pub use disk::{Collected, Keep, Known, LayerError, StoreError, Verified};
 pub use document::DocumentError;
 pub use platform::{Platform, PlatformError};
 pub use pool::{Lost, Pool, Worker};

@@ -3,10 +3,16 @@
 use std::{
     collections::HashSet,
     future, io,
-    sync::{Arc, Mutex, PoisonError},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
+
+use tokio::sync::Notify;
 
 use super::{
     digest::Digest,
@@ -233,18 +239,30 @@ impl Store {
         if blob.size > super::document::MAX_DOCUMENT {
             return Err(unusable(DocumentError::TooLarge));
         }
-        let bytes = match self.disk().document(blob.digest)? {
-            Some(bytes) => bytes,
-            None => {
-                let bytes = source.config(&blob).await?;
-                check_document("configuration", &blob, &bytes)?;
-                self.disk().keep_document(blob.digest, &bytes)?;
-                bytes
-            }
-        };
+        let bytes = self.config_bytes(source, &blob).await?;
         let configuration = Configuration::parse(&bytes, &options.platform).map_err(unusable)?;
         configuration.matches(manifest).map_err(unusable)?;
         Ok(configuration)
+    }
+
+    /// The configuration from the store, or from its source by one of those who want it.
+    async fn config_bytes(&self, source: &Source, blob: &Blob) -> Result<Vec<u8>, Problem> {
+        let mut look = FIRST_LOOK;
+        loop {
+            // Claimed before the look: whoever had the claim before us has put the document into place.
+            let claim = self.disk().try_claim(blob.digest)?;
+            if let Some(bytes) = self.disk().document(blob.digest)? {
+                return Ok(bytes);
+            }
+            if claim.is_some() {
+                let bytes = source.config(blob).await?;
+                check_document("configuration", blob, &bytes)?;
+                self.disk().keep_document(blob.digest, &bytes)?;
+                return Ok(bytes);
+            }
+            tokio::time::sleep(look).await;
+            look = (look * 2).min(LONGEST_LOOK);
+        }
     }
 
     /// Brings all missing layers, several at once.
@@ -274,22 +292,31 @@ impl Store {
             });
         }
         let queue = Mutex::new(missing.into_iter());
+        // Also when this future is dropped: what workers read then comes to an end.
+        let stop = Stop::default();
+        let _guard = StopOnDrop(&stop);
         // As many hands as there are threads: each has at most one layer in work, so none waits in vain for a thread.
         let hand = async || -> Result<(), Problem> {
             loop {
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                 match next {
-                    Some(layer) => self.layer(source, layer, options).await?,
-                    None => return Ok(()),
+                    Some(layer) if !stop.is_set() => self.layer(source, layer, options, &stop).await?,
+                    _ => return Ok(()),
                 }
             }
         };
         let hands = (0..self.pool().limit()).map(|_| hand()).collect();
-        try_all(hands).await
+        try_all(hands, &stop).await
     }
 
     /// Brings one layer, or waits until whoever is at it has brought it.
-    async fn layer(&self, source: &Source, layer: LayerPull, options: &PullOptions) -> Result<(), Problem> {
+    async fn layer(
+        &self,
+        source: &Source,
+        layer: LayerPull,
+        options: &PullOptions,
+        stop: &Stop,
+    ) -> Result<(), Problem> {
         let digest = layer.blob.digest;
         let mut look = FIRST_LOOK;
         let slot = loop {
@@ -306,7 +333,9 @@ impl Store {
                 break slot;
             }
             options.progress.tell(Progress::Waiting { digest });
-            tokio::time::sleep(look).await;
+            if tokio::time::timeout(look, stop.wait()).await.is_ok() {
+                return Ok(());
+            }
             look = (look * 2).min(LONGEST_LOOK);
         };
         let expected = Expected {
@@ -317,6 +346,7 @@ impl Store {
         let (input, download) = source.layer(layer.at, &layer.blob)?;
         let input = Counted {
             inner: input,
+            stop: stop.clone(),
             passed: 0,
             told: 0,
             digest,
@@ -332,7 +362,16 @@ impl Store {
             slot.fill(input, &expected, &boot, &options)
         });
         let (downloaded, filled) = match download {
-            Some(download) => tokio::join!(download.run(), filled),
+            Some(download) => {
+                // Whatever ends it, the worker is waited for: it clears its place when it fails.
+                let download = async {
+                    tokio::select! {
+                        downloaded = download.run() => downloaded,
+                        () = stop.wait() => Ok(()),
+                    }
+                };
+                tokio::join!(download, filled)
+            }
             None => (Ok(()), filled.await),
         };
         if let Err(source) = filled? {
@@ -373,31 +412,67 @@ fn check_document(what: &'static str, blob: &Blob, bytes: &[u8]) -> Result<(), P
     check_digest(what, blob.digest, Digest::of(bytes))
 }
 
-/// Awaits all, or the first failure, which ends the others.
-async fn try_all<E>(futures: Vec<impl Future<Output = Result<(), E>>>) -> Result<(), E> {
+/// Tells everyone at work on an image that it is in vain.
+#[derive(Debug, Clone, Default)]
+struct Stop(Arc<(AtomicBool, Notify)>);
+
+impl Stop {
+    fn set(&self) {
+        self.0.0.store(true, Ordering::Relaxed);
+        self.0.1.notify_waiters();
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.0.load(Ordering::Relaxed)
+    }
+
+    async fn wait(&self) {
+        // Registered before the look, so that nothing falls between the two.
+        let mut notified = pin!(self.0.1.notified());
+        notified.as_mut().enable();
+        if !self.is_set() {
+            notified.await;
+        }
+    }
+}
+
+struct StopOnDrop<'a>(&'a Stop);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// Awaits all. The first failure stops the others, which are awaited nevertheless: nothing of theirs is to be left.
+async fn try_all<E>(futures: Vec<impl Future<Output = Result<(), E>>>, stop: &Stop) -> Result<(), E> {
     let mut running: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    let mut failure = None;
     future::poll_fn(|context| {
-        let mut failure = None;
         running.retain_mut(|future| match future.as_mut().poll(context) {
             Poll::Pending => true,
             Poll::Ready(Ok(())) => false,
             Poll::Ready(Err(error)) => {
                 failure.get_or_insert(error);
+                stop.set();
+                // Those polled before this one do not know of it yet.
+                context.waker().wake_by_ref();
                 false
             }
         });
-        match failure {
-            Some(error) => Poll::Ready(Err(error)),
-            None if running.is_empty() => Poll::Ready(Ok(())),
-            None => Poll::Pending,
+        match running.is_empty() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         }
     })
-    .await
+    .await;
+    failure.map_or(Ok(()), Err)
 }
 
 /// Tells the observer how far a layer has come, in steps worth drawing.
 struct Counted {
     inner: LayerInput,
+    stop: Stop,
     passed: u64,
     told: u64,
     digest: Digest,
@@ -408,6 +483,9 @@ const TELL_EVERY: u64 = 256 << 10;
 
 impl io::BufRead for Counted {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.stop.is_set() {
+            return Err(io::Error::other("the pull was given up"));
+        }
         self.inner.fill_buf()
     }
 

@@ -10,7 +10,7 @@ use oci_spec::image::ImageConfiguration;
 
 use super::{
     digest::Digest,
-    disk::{Collected, Disk, ImageRecord, Keep, Known, Lease, StoreError},
+    disk::{Collected, Disk, ImageRecord, Keep, Known, Lease, StoreError, Verified},
     document::Configuration,
     platform::Platform,
     pool::{Lost, Pool},
@@ -215,6 +215,12 @@ impl Store {
     pub async fn forget(&self, manifest: Digest) -> Result<Option<Collected>, StoreError> {
         let disk = self.disk().clone();
         self.blocking(move || disk.forget(manifest)).await
+    }
+
+    /// Checks a known image, file by file.
+    pub async fn verify(&self, manifest: Digest) -> Result<Verified, StoreError> {
+        let disk = self.disk().clone();
+        self.blocking(move || disk.verify(manifest)).await
     }
 
     /// Runs work on the pool.

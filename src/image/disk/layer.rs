@@ -30,6 +30,9 @@ pub(in crate::image) struct LayerRecord {
     /// Bytes of its files.
     pub(super) bytes: u64,
     pub(super) entries: u64,
+    /// Of files, if it is known.
+    #[serde(default)]
+    pub(super) files: Option<u64>,
     #[serde(default)]
     pub(in crate::image) opaque_root: bool,
     /// The layer has an entry for its root.
@@ -46,6 +49,7 @@ impl LayerRecord {
             boot: boot.to_owned(),
             bytes: applied.bytes,
             entries: applied.entries,
+            files: applied.files,
             opaque_root: applied.opaque_root,
             root_described: applied.root_described,
             implied: applied
@@ -197,7 +201,15 @@ impl Slot {
             rustix::fs::fchmod(&root, rustix::fs::Mode::from_raw_mode(0o755))
                 .map_err(|e| prepare(e.into()))?;
         }
-        let (digests, applied) = unpack(blob, expected.size, root.as_fd(), scratch.as_fd(), options)?;
+        let sums = create_private(&staging.join("sums")).map_err(&prepare)?;
+        let (digests, applied) = unpack(
+            blob,
+            expected.size,
+            root.as_fd(),
+            scratch.as_fd(),
+            Some(sums),
+            options,
+        )?;
         check(&digests, expected)?;
         let record = serde_json::to_vec(&LayerRecord::new(&applied, boot)).map_err(io::Error::from);
         record

@@ -7,6 +7,7 @@
 //! images/HEX               an image by its manifest: configuration and layers; its mtime is the time of last use
 //! layers/HEX/fs            an unpacked layer by its diff_id, in overlayfs's form
 //! layers/HEX/layer.json    what is known about it
+//! layers/HEX/sums          a checksum of each of its files
 //! layers/HEX/durable       it has reached the disk and can be trusted after a loss of power
 //! staging/HEX              a layer being unpacked by the holder of locks/HEX
 //! locks/HEX                who unpacks a layer

@@ -9,6 +9,7 @@ mod layer;
 mod layout;
 mod lease;
 mod lock;
+mod verify;
 
 use std::{
     collections::HashSet,
@@ -24,6 +25,7 @@ pub use layer::LayerError;
 pub(super) use layer::{Expected, LayerRecord, Slot};
 pub(super) use layout::Layout;
 pub use lease::Lease;
+pub use verify::Verified;
 
 use self::files::{read_whole, write_whole};
 use super::{
@@ -209,6 +211,12 @@ impl Disk {
 
     pub(super) fn try_slot(&self, diff_id: Digest) -> Result<Option<Slot>, StoreError> {
         Slot::try_take(&self.layout, diff_id).map_err(self.failed("prepare for a layer"))
+    }
+
+    /// The right to fetch a document, for one holder on this node at a time.
+    pub(super) fn try_claim(&self, digest: Digest) -> Result<Option<impl Sized + use<>>, StoreError> {
+        lock::Lock::try_take(&self.layout.layer_lock(digest), lock::Mode::Exclusive)
+            .map_err(self.failed("claim a document"))
     }
 
     pub(super) fn make_durable(&self, layers: &[Digest]) -> Result<(), StoreError> {

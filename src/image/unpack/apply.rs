@@ -10,6 +10,7 @@
 use std::{
     collections::BTreeSet,
     ffi::{CStr, CString},
+    fs::File,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
@@ -20,10 +21,11 @@ use rustix::{
 };
 
 use super::{
-    UnpackError,
-    archive::{Archive, Entry, Kind, Timestamp},
+    UnpackError, UnpackOptions,
+    archive::{Archive, Entry, Kind, Segment, Timestamp},
     budget::{Budget, OverBudget},
     spill::{DirectoryRecord, Spill},
+    sums::{Sum, SumWriter},
     tree,
 };
 
@@ -33,7 +35,8 @@ const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
 
 /// What to do with device nodes of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DevicePolicy {
     /// Leave them out: a container's devices come from its own `/dev`.
     #[default]
@@ -111,6 +114,8 @@ pub struct Applied {
     /// The layer has an entry for its root.
     pub root_described: bool,
     pub dropped_devices: u64,
+    /// How many files there are in the end, hard links counted once; unknown if whole directories were replaced.
+    pub files: Option<u64>,
 }
 
 /// The inside of one layer while it is being unpacked.
@@ -127,6 +132,7 @@ pub struct Applier<'a> {
     own: (u32, u32),
     /// The thread's umask is 0, so modes given at creation are final.
     exact_modes: bool,
+    sums: Option<SumWriter>,
     applied: Applied,
 }
 
@@ -137,21 +143,23 @@ impl<'a> Applier<'a> {
     pub fn new(
         root: BorrowedFd<'a>,
         scratch: BorrowedFd<'a>,
-        budget: &'a Budget,
-        devices: DevicePolicy,
-        privilege: Privilege,
-        exact_modes: bool,
+        sums: Option<File>,
+        options: &'a UnpackOptions,
     ) -> Applier<'a> {
         Applier {
             root,
             directories: Spill::new(scratch),
             cached: None,
-            budget,
-            devices,
-            privilege,
+            budget: &options.budget,
+            devices: options.devices,
+            privilege: options.privilege,
             own: own_ids(),
-            exact_modes,
-            applied: Applied::default(),
+            exact_modes: options.exact_modes,
+            sums: sums.map(SumWriter::new),
+            applied: Applied {
+                files: Some(0),
+                ..Applied::default()
+            },
         }
     }
 
@@ -189,8 +197,11 @@ impl<'a> Applier<'a> {
             directories,
             privilege,
             applied,
+            sums,
             ..
         } = self;
+        sums.map_or(Ok(()), SumWriter::finish)
+            .map_err(|error| UnpackError::io("note the checksums of files", b"", error))?;
         // The same layer is to be the same tree wherever it is unpacked, so what nobody described has a fixed time.
         let undescribed = (!applied.root_described).then_some(&b"."[..]);
         for path in applied.implied.iter().map(Vec::as_slice).chain(undescribed) {
@@ -366,9 +377,15 @@ impl<'a> Applier<'a> {
             other => other,
         }
         .map_err(|error| UnpackError::io("create the file", &entry.name, error))?;
-        write_data(entry, file.as_fd(), archive)?;
+        let sum = write_data(entry, file.as_fd(), archive, self.sums.is_some())?;
         self.file_attributes(entry, file.as_fd())
-            .map_err(|error| UnpackError::io("set the attributes of the file", &entry.name, error))
+            .map_err(|error| UnpackError::io("set the attributes of the file", &entry.name, error))?;
+        self.applied.files = self.applied.files.map(|files| files + 1);
+        if let Some(sums) = &mut self.sums {
+            sums.push(file.as_fd(), sum)
+                .map_err(|error| UnpackError::io("note the checksum of the file", &entry.name, error))?;
+        }
+        Ok(())
     }
 
     /// Owner first, since changing it clears set-id bits and capabilities; times last.
@@ -472,6 +489,14 @@ impl<'a> Applier<'a> {
         self.cached = None;
         let path = path_of(parents);
         let parent = resolve(self.root, &path)?;
+        let stat = kernel::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => self.applied.files = None,
+            FileType::RegularFile if stat.st_nlink == 1 => {
+                self.applied.files = self.applied.files.map(|files| files.saturating_sub(1));
+            }
+            _ => {}
+        }
         tree::remove_entry(parent.as_fd(), name, self.root)?;
         let gone = join(parents, name);
         self.forget_implied(&gone);
@@ -638,16 +663,27 @@ fn make_opaque(directory: BorrowedFd<'_>, privilege: Privilege) -> Result<(), Er
     kernel::fsetxattr(directory, privilege.opaque_attribute(), b"y", XattrFlags::empty())
 }
 
-fn write_data<R: io::BufRead>(entry: &Entry, file: BorrowedFd<'_>, archive: &mut Archive<R>) -> Step<()> {
+/// Writes the data of a file and gives its checksum, of the holes too.
+fn write_data<R: io::BufRead>(
+    entry: &Entry,
+    file: BorrowedFd<'_>,
+    archive: &mut Archive<R>,
+    with_sum: bool,
+) -> Step<Sum> {
     let failed = |error: Errno| UnpackError::io("write the file", &entry.name, error);
-    let whole = [super::archive::Segment {
+    let mut sum = Sum::default();
+    let whole = [Segment {
         offset: 0,
         length: entry.size,
     }];
     let segments = entry.segments.as_deref().unwrap_or(&whole);
     let mut data = archive.data();
+    let mut end = 0;
     for segment in segments {
         let (mut offset, mut left) = (segment.offset, segment.length);
+        if with_sum {
+            sum.hole(offset - end);
+        }
         while left > 0 {
             let run = data.run()?;
             let run = run.get(..left.min(run.len() as u64) as usize).unwrap_or(run);
@@ -660,15 +696,22 @@ fn write_data<R: io::BufRead>(entry: &Entry, file: BorrowedFd<'_>, archive: &mut
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(failed(error)),
             };
+            if with_sum {
+                sum.update(run.get(..written).unwrap_or_default());
+            }
             data.consume(written);
             offset += written as u64;
             left -= written as u64;
         }
+        end = offset;
     }
     if entry.segments.is_some() {
         kernel::ftruncate(file, entry.size).map_err(failed)?;
+        if with_sum {
+            sum.hole(entry.size - end);
+        }
     }
-    Ok(())
+    Ok(sum)
 }
 
 fn node_attributes(

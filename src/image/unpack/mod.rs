@@ -5,15 +5,17 @@ mod archive;
 mod budget;
 mod spill;
 mod stream;
+mod sums;
 pub(super) mod tree;
 
-use std::{io, os::fd::BorrowedFd};
+use std::{fs::File, io, os::fd::BorrowedFd};
 
 pub(super) use apply::copied_xattrs;
 pub use apply::{Applied, DevicePolicy, Privilege, Refusal};
 pub use archive::{Archive, ArchiveError, Kind};
 pub use budget::{Budget, OverBudget};
 pub use stream::{Compression, Digests};
+pub(super) use sums::{Sum, read_sums};
 
 use self::{
     apply::{Applier, printable},
@@ -98,24 +100,18 @@ impl Default for UnpackOptions {
 
 /// Unpacks a layer of `announced` compressed bytes into the empty directory `root`. The digests are told, not
 /// judged: whoever knows what they should be must compare them before the directory is used. `scratch` is a directory
-/// on the same file system, outside `root`.
+/// on the same file system, outside `root`; `sums` takes a checksum of every file.
 pub fn unpack(
     blob: impl io::BufRead,
     announced: u64,
     root: BorrowedFd<'_>,
     scratch: BorrowedFd<'_>,
+    sums: Option<File>,
     options: &UnpackOptions,
 ) -> Result<(Digests, Applied), UnpackError> {
     let stream = Unpacked::new(Hashed::new(blob, announced), &options.budget).map_err(UnpackError::read)?;
     let mut archive = Archive::new(stream, &options.budget);
-    let mut applier = Applier::new(
-        root,
-        scratch,
-        &options.budget,
-        options.devices,
-        options.privilege,
-        options.exact_modes,
-    );
+    let mut applier = Applier::new(root, scratch, sums, options);
     while let Some(entry) = archive.next()? {
         applier.apply(&entry, &mut archive)?;
     }
