@@ -48,6 +48,29 @@ impl Layer {
         self
     }
 
+    /// A header as it is, with data after it and the size in it.
+    pub fn head(self, head: Head, data: impl AsRef<[u8]>) -> Layer {
+        let size = data.as_ref().len() as u64;
+        self.head_as_is(head.size(size), data)
+    }
+
+    /// A header as it is, whatever its size says.
+    pub fn head_as_is(self, head: Head, data: impl AsRef<[u8]>) -> Layer {
+        self.raw(&head.block()).raw(data.as_ref()).pad()
+    }
+
+    /// GNU's long name or long link for the next entry.
+    pub fn long(self, kind: u8, text: impl AsRef<[u8]>) -> Layer {
+        let mut text = text.as_ref().to_vec();
+        text.push(0);
+        self.head(Head::gnu(kind, "././@LongLink"), text)
+    }
+
+    /// A PAX header with a body as it is.
+    pub fn pax_raw(self, kind: u8, body: &[u8]) -> Layer {
+        self.head(Head::new(kind, "PaxHeaders"), body)
+    }
+
     /// Bytes as they are.
     pub fn raw(mut self, bytes: &[u8]) -> Layer {
         self.bytes.extend_from_slice(bytes);
@@ -110,6 +133,62 @@ impl Layer {
     /// The archive, with its end.
     pub fn tar(self) -> Vec<u8> {
         self.raw(&[0; 1024]).bytes
+    }
+}
+
+/// One header block, every field of which can be set to nonsense.
+#[derive(Clone)]
+pub struct Head([u8; 512]);
+
+impl Head {
+    pub fn new(kind: u8, name: impl AsRef<[u8]>) -> Head {
+        let mut head = Head([0; 512])
+            .field(100, b"0000644\0")
+            .field(108, b"0000000\0")
+            .field(116, b"0000000\0")
+            .field(124, b"00000000000\0")
+            .field(136, b"13727410000\0")
+            .field(257, b"ustar\x0000");
+        head.0[156] = kind;
+        head.field(0, name.as_ref())
+    }
+
+    /// In GNU's own format.
+    pub fn gnu(kind: u8, name: impl AsRef<[u8]>) -> Head {
+        Head::new(kind, name).field(257, b"ustar  \0")
+    }
+
+    pub fn field(mut self, at: usize, bytes: &[u8]) -> Head {
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
+        self
+    }
+
+    pub fn mode(self, mode: u32) -> Head {
+        self.field(100, format!("{mode:07o}\0").as_bytes())
+    }
+
+    pub fn size(self, size: u64) -> Head {
+        self.field(124, format!("{size:011o}\0").as_bytes())
+    }
+
+    pub fn link(self, target: impl AsRef<[u8]>) -> Head {
+        self.field(157, target.as_ref())
+    }
+
+    pub fn prefix(self, prefix: &str) -> Head {
+        self.field(345, prefix.as_bytes())
+    }
+
+    pub fn device(self, major: u32, minor: u32) -> Head {
+        self.field(329, format!("{major:07o}\0").as_bytes())
+            .field(337, format!("{minor:07o}\0").as_bytes())
+    }
+
+    /// With its checksum.
+    pub fn block(mut self) -> [u8; 512] {
+        self.0[148..156].fill(b' ');
+        let sum: u32 = self.0.iter().map(|byte| u32::from(*byte)).sum();
+        self.field(148, format!("{sum:06o}\0 ").as_bytes()).0
     }
 }
 

@@ -3,8 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod build;
+mod command;
+mod credentials;
+mod fake;
+mod faults;
+mod hostile;
 mod pull;
 mod registry;
 mod sources;
 mod stack;
+mod store;
 mod tree;

@@ -11,6 +11,7 @@ use super::build::TestImage;
 pub struct DockerRegistry {
     child: Child,
     pub address: String,
+    authorization: String,
     _directory: tempfile::TempDir,
 }
 
@@ -54,6 +55,7 @@ impl DockerRegistry {
         DockerRegistry {
             child,
             address,
+            authorization: String::new(),
             _directory: directory,
         }
     }
@@ -63,6 +65,12 @@ impl DockerRegistry {
             self.push_blob(repository, digest, blob);
         }
         self.push_manifest(repository, tag, image.media_type, &image.manifest);
+    }
+
+    /// Pushes with an `Authorization` header.
+    pub fn push_as(&mut self, authorization: &str, repository: &str, tag: &str, image: &TestImage) {
+        self.authorization = format!("Authorization: {authorization}\r\n");
+        self.push(repository, tag, image);
     }
 
     pub fn push_blob(&self, repository: &str, digest: &str, blob: &[u8]) {
@@ -93,8 +101,8 @@ impl DockerRegistry {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         let head = format!(
-            "{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n",
-            self.address
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{}{headers}Content-Length: {length}\r\n\r\n",
+            self.address, self.authorization
         );
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(body).unwrap();
