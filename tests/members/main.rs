@@ -8,6 +8,7 @@ mod escapes;
 mod exec;
 mod grouped;
 mod hosted;
+mod launch;
 mod pods;
 mod rooted;
 mod support;

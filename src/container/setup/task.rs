@@ -18,7 +18,7 @@ use crate::{
         script::{Register, Slot},
         users::Identity,
     },
-    sys::init_format::{CHECK_CWD, RESOLVE, STORE, TELL, WAIT},
+    sys::init_format::{CHECK_CWD, CHECK_PROGRAM, RESOLVE, STORE, TELL, WAIT},
 };
 
 /// Level and type of a control message, as the two halves of a word.
@@ -230,7 +230,9 @@ impl Writer {
             .map(|path| self.script.text(path))
             .collect::<io::Result<Vec<_>>>()?;
         let list = self.script.pointers(&list);
-        open!(self in Slot::Program, exec_step(task); RESOLVE, list);
+        let program = open!(self in Slot::Program, exec_step(task); RESOLVE, list);
+        let step = format!("find what runs `{}`", task.command.program);
+        op!(self, step; CHECK_PROGRAM, program);
         Ok(())
     }
 

@@ -67,6 +67,8 @@ pub const STAY: i32 = -7;
 pub const DEFAULT_SIGNALS: i32 = -8;
 /// Stores the second argument as a 32-bit word at the address in the first.
 pub const STORE: i32 = -9;
+/// Fails if the program at the path in the first argument needs an interpreter or loader that is not there.
+pub const CHECK_PROGRAM: i32 = -10;
 
 /// Kinds of [`TARGET`].
 pub const TARGET_DIRECTORY: u64 = 0;

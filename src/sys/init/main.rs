@@ -31,6 +31,7 @@ const LSEEK: i64 = 8;
 const MMAP: i64 = 9;
 const MUNMAP: i64 = 11;
 const RT_SIGACTION: i64 = 13;
+const PREAD64: i64 = 17;
 const ACCESS: i64 = 21;
 const DUP2: i64 = 33;
 const CLONE: i64 = 56;
@@ -40,6 +41,7 @@ const GETCWD: i64 = 79;
 const FCHMOD: i64 = 91;
 const RT_SIGTIMEDWAIT: i64 = 128;
 const EXIT_GROUP: i64 = 231;
+const OPENAT: i64 = 257;
 const MKDIRAT: i64 = 258;
 const NEWFSTATAT: i64 = 262;
 const CLOSE_RANGE: i64 = 436;
@@ -182,6 +184,7 @@ unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
                 TARGET => target(args),
                 RESOLVE => resolve(args[0] as *const *const u8),
                 CHECK_CWD => check_cwd(),
+                CHECK_PROGRAM => check_program(args[0] as *const u8),
                 STAY => stay(header, base, length, -1),
                 DEFAULT_SIGNALS => default_signals(),
                 STORE => {
@@ -299,6 +302,7 @@ const O_PATH: u64 = 0o10000000;
 const O_CLOEXEC: u64 = 0o2000000;
 const O_CREAT: u64 = 0o100;
 const O_EXCL: u64 = 0o200;
+const O_NONBLOCK: u64 = 0o4000;
 const O_NOFOLLOW: u64 = 0o400000;
 const O_DIRECTORY: u64 = 0o200000;
 const O_WRONLY: u64 = 1;
@@ -406,6 +410,75 @@ unsafe fn resolve(list: *const *const u8) -> i64 {
         }
         i += 1;
     }
+}
+
+/// The kernel finds out only in the exec whether what a program names as its interpreter (`#!`) or loader (ELF) is
+/// there; then it is too late for the others of the group. What cannot be read cannot be checked.
+unsafe fn check_program(path: *const u8) -> i64 {
+    let mut head = [0u8; 256];
+    // SAFETY: the path ends with NUL; reads go to buffers of the lengths given.
+    unsafe {
+        let file = sys!(OPENAT, AT_FDCWD, path, O_CLOEXEC | O_NONBLOCK, 0);
+        if file < 0 {
+            return 0;
+        }
+        let length = sys!(PREAD64, file, &raw mut head, head.len() - 1, 0);
+        let mut result = 0;
+        if length > 2 && head[0] == b'#' && head[1] == b'!' {
+            let mut begin = 2;
+            while matches!(head[begin & 255], b' ' | b'\t') && begin < 255 {
+                begin += 1;
+            }
+            let mut end = begin;
+            while !matches!(head[end & 255], b' ' | b'\t' | b'\r' | b'\n' | 0) && end < 255 {
+                end += 1;
+            }
+            head[end & 255] = 0;
+            if begin < end {
+                result = sys!(ACCESS, &raw const head[begin & 255], 1);
+            }
+        } else if length >= 64
+            && head[0] == 0x7f
+            && head[1] == b'E'
+            && head[2] == b'L'
+            && head[3] == b'F'
+            && head[4] == 2
+        {
+            result = check_loader(file, &head);
+        }
+        sys!(CLOSE, file);
+        result
+    }
+}
+
+/// The loader that a 64-bit ELF file names in its program headers.
+unsafe fn check_loader(file: i64, head: &[u8; 256]) -> i64 {
+    let half = |at: usize| u16::from_le_bytes([head[at & 255], head[(at + 1) & 255]]) as u64;
+    let mut offset = [0u8; 8];
+    for (i, byte) in offset.iter_mut().enumerate() {
+        *byte = head[(32 + i) & 255];
+    }
+    let (offset, size, count) = (u64::from_le_bytes(offset), half(54), half(56));
+    for number in 0..count.min(64) {
+        let mut header = [0u64; 7];
+        let mut name = [0u8; 256];
+        // SAFETY: 56 bytes of a 64-bit program header, and a bounded name that ends with the NUL left at its end.
+        unsafe {
+            let at = offset.wrapping_add(number.wrapping_mul(size));
+            if sys!(PREAD64, file, &raw mut header, 56, at) != 56 {
+                return 0;
+            }
+            const PT_INTERP: u32 = 3;
+            if header[0] as u32 == PT_INTERP {
+                let length = header[4].min(255);
+                if sys!(PREAD64, file, &raw mut name, length, header[1]) != length as i64 {
+                    return 0;
+                }
+                return sys!(ACCESS, &raw const name, 1);
+            }
+        }
+    }
+    0
 }
 
 /// A working directory outside the root reads "(unreachable)/…": then some descriptor or link led out.
