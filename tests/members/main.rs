@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod conformance;
+mod crash;
 mod escapes;
 mod exec;
 mod grouped;
