@@ -52,7 +52,7 @@ fn l_03_stopped_and_frozen_processes_are_killed() {
 fn l_03_a_fork_bomb_is_held_and_killed() {
     let world = World::new("bomb");
     let member = world.group.member("bomb", &pids(64)).unwrap();
-    let mut child = shell(&member, "f() { f | f & }; f; echo up; f; f; wait");
+    let mut child = shell(&member, "f() { f | f & }; echo up; f; f; wait");
     assert_eq!(line(&mut child), "up\n");
     // It is at its limit when forks are refused.
     let start = Instant::now();
@@ -175,4 +175,48 @@ fn a_name_in_use_is_refused() {
     assert!(error.to_string().contains("exists already"), "{error}");
     // The refusal has not harmed the first.
     world.member(&request());
+}
+
+/// The long form (L3): `cargo test --test cgroup -- --ignored l_03_long --nocapture`.
+#[test]
+#[ignore = "takes a minute"]
+fn l_03_long_run_of_all_kinds_leaves_no_survivor() {
+    let kinds = [
+        (
+            "ignores TERM",
+            "trap '' TERM INT HUP; echo up; while :; do sleep 60; done",
+        ),
+        (
+            "daemons",
+            "setsid sh -c 'setsid sleep 600 & setsid sleep 600 &' >/dev/null; echo up; exit 0",
+        ),
+        ("stopped", "sleep 600 & kill -STOP $!; echo up; kill -STOP $$"),
+        ("bomb", "f() { f | f & }; echo up; f; f; wait"),
+    ];
+    let world = World::new("long");
+    for (kind, script) in kinds {
+        let mut late = Vec::new();
+        for round in 0..250 {
+            let member = world.group.member(&format!("m{round}"), &pids(64)).unwrap();
+            let mut child = shell(&member, script);
+            assert_eq!(line(&mut child), "up\n");
+            if round % 2 == 0 {
+                member.freeze().unwrap();
+            }
+            let start = Instant::now();
+            run(member.destroy()).unwrap();
+            late.push(start.elapsed());
+            assert_eq!(
+                member.procs().unwrap(),
+                Vec::<i32>::new(),
+                "{kind}, round {round}"
+            );
+            child.wait().unwrap();
+        }
+        late.sort();
+        println!(
+            "{kind}: gone after p50 {:?}, p99 {:?}, max {:?}",
+            late[125], late[247], late[249]
+        );
+    }
 }

@@ -44,6 +44,9 @@ pub struct Policy {
     /// The kernel kills all of a member when one of its processes is killed for want of memory (version 2 only).
     /// Off: as version 1 does, it kills one process and the member may survive that.
     pub oom_group: bool,
+    /// Share of the disk of each member against its siblings, 1 to 10000, where the disk's scheduler knows shares; 100
+    /// is what a cgroup has that nobody set.
+    pub io_weight: Option<u16>,
 }
 
 impl Default for Policy {
@@ -53,6 +56,7 @@ impl Default for Policy {
             limit_swap: true,
             pids: Bound::At(4096),
             oom_group: false,
+            io_weight: None,
         }
     }
 }
@@ -69,6 +73,7 @@ pub struct Limits {
     pub no_swap: bool,
     pub pids: Option<Bound<u64>>,
     pub oom_group: bool,
+    pub io_weight: Option<u16>,
 }
 
 impl Request {
@@ -83,6 +88,7 @@ impl Request {
             no_swap: hard && policy.limit_swap,
             pids: Some(self.pids.unwrap_or(policy.pids)),
             oom_group: policy.oom_group,
+            io_weight: policy.io_weight,
         }
     }
 
@@ -135,6 +141,7 @@ pub fn group_limits(members: &[Request], policy: &Policy) -> Limits {
         no_swap: policy.limit_swap,
         pids: None,
         oom_group: false,
+        io_weight: None,
     }
 }
 
@@ -201,7 +208,7 @@ fn quota(cpus: f64) -> u64 {
 impl Limits {
     /// For a new version 1 cgroup.
     pub fn v1(&self) -> Vec<Setting> {
-        use Controller::{Cpu, Memory, Pids};
+        use Controller::{Cpu, Io, Memory, Pids};
         let mut out = Vec::new();
         if let Some(cpus) = self.weight {
             out.push(required(Cpu, "cpu.shares", shares(cpus)));
@@ -227,12 +234,17 @@ impl Limits {
         if let Some(bound) = self.pids {
             out.push(required(Pids, "pids.max", max_or(bound)));
         }
+        if let Some(weight) = self.io_weight {
+            // One file or the other, by the kernel's age; their scales end at 1000.
+            out.push(optional(Io, "blkio.bfq.weight", weight.clamp(1, 1000)));
+            out.push(optional(Io, "blkio.weight", weight.clamp(10, 1000)));
+        }
         out
     }
 
     /// For a new version 2 cgroup.
     pub fn v2(&self) -> Vec<Setting> {
-        use Controller::{Cpu, Memory, Pids};
+        use Controller::{Cpu, Io, Memory, Pids};
         let mut out = Vec::new();
         if let Some(cpus) = self.weight {
             out.push(required(Cpu, "cpu.weight", weight(cpus)));
@@ -254,6 +266,14 @@ impl Limits {
         }
         if let Some(bound) = self.pids {
             out.push(required(Pids, "pids.max", max_or(bound)));
+        }
+        if let Some(weight) = self.io_weight {
+            out.push(optional(
+                Io,
+                "io.weight",
+                format!("default {}", weight.clamp(1, 10_000)),
+            ));
+            out.push(optional(Io, "io.bfq.weight", weight.clamp(1, 1000)));
         }
         out
     }

@@ -214,3 +214,22 @@ fn r_07_the_less_a_burstable_member_asked_for_the_earlier_it_is_killed() {
     assert_eq!(oom_score_adj(&burstable(64 << 10), node), Some(2));
     assert_eq!(oom_score_adj(&burstable(64), 0), None);
 }
+
+#[test]
+fn shares_of_the_disk_are_written_where_the_operator_wants_them() {
+    let policy = Policy {
+        io_weight: Some(5000),
+        ..Policy::default()
+    };
+    let limits = request(1.0, 64).limits(&policy);
+    assert!(written(&limits.v2()).contains(&("io.weight", "default 5000")));
+    assert!(written(&limits.v1()).contains(&("blkio.bfq.weight", "1000")));
+    // Not every disk's scheduler has them: no reason to fail.
+    assert!(
+        limits
+            .v2()
+            .iter()
+            .filter(|setting| setting.controller == Controller::Io)
+            .all(|setting| !setting.required)
+    );
+}

@@ -140,7 +140,10 @@ impl Layout {
                 consequence: "its controllers are not used",
             })
             .collect();
-        let wanted = wanted(mode, kernel);
+        let mut wanted = wanted(mode, kernel);
+        if config.policy.io_weight.is_some() {
+            wanted.push(Controller::Io);
+        }
         let mut homes = Vec::new();
         for hierarchy in hierarchies.found {
             let used = match &hierarchy.version {

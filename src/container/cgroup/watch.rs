@@ -24,8 +24,12 @@ pub(super) async fn empty(cgroup: &Cgroup) -> Result<(), CgroupError> {
     match cgroup.v2() {
         Some(v2) => {
             let mut notice = Notice::on(v2, "cgroup.events")?;
+            // The kernel holds a notice back for 10 ms after the one before, which for a short-lived member was its
+            // birth: look ourselves meanwhile.
+            let mut patience = FIRST_LOOK;
             while populated(cgroup)? {
-                let _ = tokio::time::timeout(SECOND_LOOK, notice.changed()).await;
+                let _ = tokio::time::timeout(patience, notice.changed()).await;
+                patience = (patience * 2).min(SECOND_LOOK);
             }
         }
         None => {
