@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use crate::mesos::{codec::Encoding, duration};
+use crate::{
+    container::cgroup::{self, Bound, Placement},
+    mesos::{codec::Encoding, duration},
+};
 
 /// Read when it exists; [`FILE_VARIABLE`] names another, which then must exist.
 pub const FILE: &str = "/etc/podling/executor.toml";
@@ -30,6 +33,8 @@ pub struct Config {
     pub record_limit: usize,
     pub launch_deadline: Duration,
     pub black_box_limit: u64,
+    pub cgroups: cgroup::Config,
+    pub run_dir: PathBuf,
 }
 
 impl Default for Config {
@@ -46,6 +51,8 @@ impl Default for Config {
             record_limit: 64 << 20,
             launch_deadline: Duration::from_secs(600),
             black_box_limit: 1 << 20,
+            cgroups: cgroup::Config::default(),
+            run_dir: PathBuf::from("/run/podling"),
         }
     }
 }
@@ -189,7 +196,75 @@ pub static KEYS: &[Key] = &[
         },
         show: |config| config.black_box_limit.to_string(),
     },
+    Key {
+        name: "cgroups",
+        about: "Where members' cgroups go: `own`, below the executor's, `none`, or a path in every hierarchy. \
+                Only in `own` does the agent end members that outlive us.",
+        read: |config, text| {
+            config.cgroups.placement = match text {
+                "own" => Placement::BelowOwn,
+                "none" => Placement::None,
+                path => Placement::Root(
+                    absolute(path).map_err(|problem| problem + " and neither `own` nor `none`")?,
+                ),
+            };
+            Ok(())
+        },
+        show: |config| match &config.cgroups.placement {
+            Placement::BelowOwn => "own".to_owned(),
+            Placement::None => "none".to_owned(),
+            Placement::Root(path) => path.display().to_string(),
+        },
+    },
+    Key {
+        name: "cpu_quota",
+        about: "Holds members without a cpu limit to their request, as the agent's cgroups_enable_cfs does: true or false.",
+        read: |config, text| {
+            config.cgroups.policy.always_quota = truth(text)?;
+            Ok(())
+        },
+        show: |config| config.cgroups.policy.always_quota.to_string(),
+    },
+    Key {
+        name: "swap",
+        about: "Lets members use swap: true or false.",
+        read: |config, text| {
+            config.cgroups.policy.limit_swap = !truth(text)?;
+            Ok(())
+        },
+        show: |config| (!config.cgroups.policy.limit_swap).to_string(),
+    },
+    Key {
+        name: "pids_limit",
+        about: "Processes and threads that a member may have: a number, or `unlimited`.",
+        read: |config, text| {
+            config.cgroups.policy.pids = match text {
+                "unlimited" => Bound::Infinite,
+                // A shell with one child is the least that is of use.
+                text => Bound::At(number(text, 8, 1 << 22)?),
+            };
+            Ok(())
+        },
+        show: |config| match config.cgroups.policy.pids {
+            Bound::Infinite => "unlimited".to_owned(),
+            Bound::At(number) => number.to_string(),
+        },
+    },
+    Key {
+        name: "run_dir",
+        about: "Where executors of this node enter themselves, so that what a dead one leaves can be removed.",
+        read: |config, text| {
+            config.run_dir = absolute(text)?;
+            Ok(())
+        },
+        show: |config| config.run_dir.display().to_string(),
+    },
 ];
+
+fn truth(text: &str) -> Result<bool, String> {
+    text.parse()
+        .map_err(|_| "is neither `true` nor `false`".to_owned())
+}
 
 fn positive(text: &str) -> Result<Duration, String> {
     match duration::parse(text) {

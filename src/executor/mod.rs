@@ -10,11 +10,13 @@
 
 mod address;
 pub mod blackbox;
+mod cgroups;
 pub mod config;
 mod crash;
 pub mod environment;
 mod keeper;
 mod logging;
+mod planner;
 mod sandbox;
 pub mod session;
 mod shell;

@@ -14,6 +14,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -30,10 +31,10 @@ pub struct SandboxError {
     source: io::Error,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sandbox {
     path: PathBuf,
-    directory: OwnedFd,
+    directory: Arc<OwnedFd>,
 }
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -55,7 +56,7 @@ impl Sandbox {
         match opened {
             Ok(directory) => Ok(Sandbox {
                 path: path.to_owned(),
-                directory,
+                directory: Arc::new(directory),
             }),
             Err(errno) => Err(SandboxError {
                 sandbox: path.to_owned(),

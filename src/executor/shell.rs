@@ -5,8 +5,8 @@
 //! shell itself knows nothing about groups.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -23,15 +23,19 @@ use super::{
     crash::CrashPoints,
     environment::Environment,
     keeper::Keepers,
+    planner::Planner,
     sandbox::{Sandbox, SandboxError},
     sentence,
     session::{self, Calls, Notice, Session, SessionError},
 };
 use crate::{
-    container::{Runtime, Setup, plan},
-    group::{Effect, Event, Failure, GroupId, Machine, MemberId, Settings, Stamp},
-    mesos::v1::{self, executor as wire},
+    container::janitor,
+    group::{Effect, Event, Failure, Machine, Settings, Stamp},
+    mesos::v1::executor as wire,
 };
+
+/// When launches are over, most likely.
+const QUIET: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ShellError {
@@ -56,6 +60,7 @@ pub async fn run(environment: Environment, config: Config, start: Instant) -> Re
 
 struct Shell {
     environment: Environment,
+    config: Config,
     start: Instant,
     machine: Machine,
     /// Gone when there is no agent to talk to any more.
@@ -63,11 +68,8 @@ struct Shell {
     subscribed: bool,
     keepers: Keepers,
     answers: mpsc::UnboundedReceiver<Event>,
-    tasks: HashMap<MemberId, (String, String)>,
-    /// Opened with the first use, so that SUBSCRIBE does not wait for it. A host that cannot run members says so
-    /// in the status of each.
-    runtime: Option<Result<Arc<Runtime>, String>>,
-    defaults: plan::Defaults,
+    /// Opened while SUBSCRIBE travels, or with the first use.
+    planner: Option<Planner>,
     sandbox: Sandbox,
     ip: Option<IpAddr>,
     black_box: BlackBox,
@@ -113,9 +115,8 @@ impl Shell {
             subscribed: false,
             keepers,
             answers,
-            tasks: HashMap::new(),
-            runtime: None,
-            defaults: plan::Defaults::default(),
+            planner: None,
+            config,
             sandbox,
             black_box,
             crash: CrashPoints::from_environment(),
@@ -154,6 +155,9 @@ impl Shell {
         if let Some(calls) = self.calls.take() {
             calls.finish().await;
         }
+        if let Some(planner) = self.planner.take() {
+            planner.release();
+        }
         match self.failure.take() {
             Some(error) => Err(error.into()),
             None => Ok(()),
@@ -171,10 +175,11 @@ impl Shell {
                 if let Some(calls) = &self.calls {
                     calls.subscribe(unacknowledged);
                 }
-                if self.runtime.is_none() {
+                if self.planner.is_none() {
                     // Let the session write SUBSCRIBE, and get ready while it travels.
                     tokio::task::yield_now().await;
-                    let _ = self.runtime();
+                    self.planner();
+                    tokio::spawn(sweep(self.config.run_dir.clone()));
                 }
                 let message = format!("subscribing with {} tasks and {} updates", again.0, again.1);
                 self.black_box
@@ -224,13 +229,21 @@ impl Shell {
         let cause = event.clone();
         let effects = self.machine.step(stamp, event);
         self.black_box.step(stamp.now, &cause, &effects);
+        let room = match effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Prepare { .. }))
+        {
+            true => self.planner().look_ahead(&effects),
+            false => Ok(()),
+        };
         for effect in effects {
             self.crash.before_effect();
-            self.carry_out(effect);
+            self.carry_out(effect, &room);
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    /// `room`: whether the members that are to be prepared can be.
+    fn carry_out(&mut self, effect: Effect, room: &Result<(), Failure>) {
         match effect {
             Effect::Send(status) => {
                 tracing::debug!(
@@ -247,81 +260,64 @@ impl Shell {
                 group,
                 container,
                 task,
-            } => match self.plan(group, &container, &task) {
-                Ok((runtime, plan)) => {
-                    self.tasks.insert(member, (task.task_id.value.clone(), container));
-                    self.keepers.prepare(member, runtime, plan);
+            } => {
+                let planned = room
+                    .clone()
+                    .and_then(|()| self.planner().plan(member, group, &container, &task));
+                match planned {
+                    Ok((runtime, plan)) => self.keepers.prepare(member, runtime, plan),
+                    Err(failure) => self.keepers.fail(member, failure),
                 }
-                Err(failure) => self.keepers.fail(member, failure),
-            },
+            }
             Effect::Release(member) => {
-                if let Some((task, container)) = self.tasks.get(&member) {
-                    // E-07; a missing convenience does not stop a pod.
-                    if let Err(error) = self.sandbox.link(task, container) {
-                        tracing::warn!("{}", sentence(&error));
-                    }
-                }
+                self.planner().link(member);
                 self.keepers.release(member);
             }
             Effect::Discard(member) => self.keepers.discard(member),
             Effect::Signal(member, signal) => self.keepers.signal(member, signal),
             Effect::Forget(member) => {
-                self.tasks.remove(&member);
                 self.keepers.forget(member);
+                self.planner().forget(member);
             }
             Effect::Note(note) => tracing::info!("{note}"),
             Effect::Exit => tracing::debug!("nothing is left to do"),
         }
     }
 
-    /// Everything that is decided about a member before its preparation begins.
-    fn plan(
-        &mut self,
-        group: GroupId,
-        container: &str,
-        task: &v1::TaskInfo,
-    ) -> Result<(Arc<Runtime>, plan::Plan), Failure> {
-        let failed = |message| Failure {
-            message,
-            invalid: false,
-        };
-        let runtime = self.runtime().map_err(failed)?;
-        let sandbox = self
-            .sandbox
-            .member(container)
-            .map_err(|error| failed(sentence(&error)))?;
-        let context = plan::Context {
-            sandbox,
-            group: group.0.to_string(),
-            container_ip: self.ip.map(|ip| ip.to_string()),
-            ..plan::Context::default()
-        };
-        let plan = plan::member(task, None, &context, &self.defaults).map_err(|error| Failure {
-            message: format!("member `{}`: {}", task.name.escape_debug(), sentence(&error)),
-            invalid: true,
-        })?;
-        Ok((runtime, plan))
-    }
-
-    fn runtime(&mut self) -> Result<Arc<Runtime>, String> {
-        let opened = self.runtime.get_or_insert_with(|| {
-            let setup = Setup {
-                name: self.environment.container_name().to_owned(),
-                sandbox: self.sandbox.path().to_owned(),
-            };
-            Runtime::open(setup).map(Arc::new).map_err(|error| {
-                let text = sentence(&error);
-                tracing::error!("this host cannot run members: {text}");
-                text
-            })
-        });
-        opened.clone()
+    fn planner(&mut self) -> &mut Planner {
+        let (environment, config, ip) = (&self.environment, &self.config, self.ip);
+        let sandbox = &mut self.sandbox;
+        self.planner.get_or_insert_with(|| {
+            let sandbox = sandbox.clone();
+            Planner::open(environment.container_name(), config, sandbox, ip)
+        })
     }
 }
 
 /// the agent destroys us when its grace period is over, so ours ends a little earlier.
 fn own_grace(agents: Duration) -> Duration {
     agents.saturating_sub((agents / 10).min(Duration::from_millis(300)))
+}
+
+/// What dead executors have left on this node is removed by the next one that has a quiet moment.
+async fn sweep(run: PathBuf) {
+    tokio::time::sleep(QUIET).await;
+    match tokio::task::spawn_blocking(move || janitor::sweep(&run)).await {
+        Ok(Ok(report)) => {
+            if !report.cleaned.is_empty() {
+                tracing::info!("cleaned up after {}", report.cleaned.join(", "));
+            }
+            for failed in report.failed {
+                tracing::warn!(
+                    "a dead executor's {} stays: {}",
+                    failed.path.display(),
+                    failed.reason
+                );
+            }
+        }
+        Ok(Err(error)) => tracing::debug!("{}", sentence(&error)),
+        Err(error) => tracing::error!("{}", sentence(&error)),
+    }
 }
 
 /// Seconds since the epoch.

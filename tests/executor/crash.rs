@@ -1,15 +1,33 @@
 //! The executor dies; nothing of it may stay.
 
+use std::path::Path;
+
 use nix::sys::signal::Signal;
-use podling::{loopback::agent::What, mesos::v1::TaskState::*};
+use podling::{container::janitor, loopback::agent::What, mesos::v1::TaskState::*};
 
 use crate::support::*;
+
+/// What the dead executor made and could not remove is written down below `run`; the next start on the node cleans up.
+fn clean_up_after(run: &Path) {
+    let report = janitor::sweep(run).unwrap();
+    assert!(
+        report.failed.is_empty() && report.foreign.is_empty(),
+        "{report:?}"
+    );
+    assert!(report.removed.iter().all(|path| !path.exists()), "{report:?}");
+    assert_eq!(std::fs::read_dir(run.join("executors")).unwrap().count(), 0);
+}
 
 #[test]
 fn sigkill_executor_g_10_members_die_with_it_and_their_ends_are_told() {
     let [sleeper, daemon] = [(); 2].map(|()| Sleeper::new());
     let forking = format!("setsid {} & {}", daemon.command(), sleeper.command());
-    let agent = agent().task_group(group([task("a", &forking)])).start().unwrap();
+    let run = Place::new();
+    let agent = agent()
+        .env("PODLING_RUN_DIR", run.path().to_str().unwrap())
+        .task_group(group([task("a", &forking)]))
+        .start()
+        .unwrap();
     agent.wait_told(&["a"], TaskRunning).unwrap();
     assert!(within(|| daemon.processes() > 0 && sleeper.processes() > 0));
     agent.signal(Signal::SIGKILL).unwrap();
@@ -18,6 +36,7 @@ fn sigkill_executor_g_10_members_die_with_it_and_their_ends_are_told() {
     let outcome = agent.finish();
     assert_eq!(outcome.state("a"), Some(TaskFailed));
     assert!(outcome.tasks[0].made_by_agent);
+    clean_up_after(run.path());
 }
 
 /// The crash points are there in debug builds, which tests are.
@@ -27,8 +46,10 @@ fn n_3_a_crash_between_any_two_effects_leaves_no_process() {
     for point in 1.. {
         let sleepers = [Sleeper::new(), Sleeper::new()];
         let tasks = group([sleepers[0].task("a"), sleepers[1].task("b")]);
+        let run = Place::new();
         let agent = agent()
             .env("PODLING_CRASH_BEFORE_EFFECT", &point.to_string())
+            .env("PODLING_RUN_DIR", run.path().to_str().unwrap())
             .task_group(tasks)
             .start()
             .unwrap();
@@ -45,6 +66,7 @@ fn n_3_a_crash_between_any_two_effects_leaves_no_process() {
         }
         let outcome = agent.finish();
         assert!(sleepers.iter().all(Sleeper::is_gone), "crash point {point}");
+        clean_up_after(run.path());
         match outcome.exit.unwrap().code() {
             // It was over before that point was reached.
             Some(0) => break,

@@ -19,6 +19,7 @@ fn executor(sandbox: &Path) -> Command {
         .env("MESOS_SANDBOX", sandbox)
         .env("MESOS_DIRECTORY", sandbox)
         .env("MESOS_SLAVE_PID", "slave(1)@127.0.0.1:9")
+        .env("PODLING_RUN_DIR", sandbox.join("run"))
         .current_dir(sandbox)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use register::{Claim, Leftover, Register};
+pub use register::{Claim, ClaimedGroupError, Leftover, Register};
 
 #[derive(Debug, thiserror::Error)]
 pub enum JanitorError {

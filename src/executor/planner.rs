@@ -1,0 +1,123 @@
+//! Everything that is decided and made for a member before its preparation begins.
+
+use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc};
+
+use super::{
+    cgroups::{Cgroups, Place},
+    config::Config,
+    sandbox::Sandbox,
+    sentence,
+};
+use crate::{
+    container::{Runtime, Setup, plan},
+    group::{Effect, Failure, GroupId, MemberId},
+    mesos::v1,
+};
+
+#[derive(Debug)]
+pub struct Planner {
+    /// A host that cannot run members says so in the status of each.
+    runtime: Result<Arc<Runtime>, String>,
+    cgroups: Cgroups,
+    defaults: plan::Defaults,
+    ip: Option<IpAddr>,
+    sandbox: Sandbox,
+    /// Task and container of the members that are there.
+    members: HashMap<MemberId, (String, String)>,
+}
+
+impl Planner {
+    /// `name`: the executor's container id, for what is ours on this node.
+    pub fn open(name: &str, config: &Config, sandbox: Sandbox, ip: Option<IpAddr>) -> Self {
+        let setup = Setup {
+            name: name.to_owned(),
+            sandbox: sandbox.path().to_owned(),
+        };
+        let runtime = Runtime::open(setup).map(Arc::new).map_err(|error| {
+            let text = sentence(&error);
+            tracing::error!("this host cannot run members: {text}");
+            text
+        });
+        Planner {
+            runtime,
+            cgroups: Cgroups::open(name, &config.cgroups, &config.run_dir),
+            defaults: plan::Defaults::default(),
+            ip,
+            sandbox,
+            members: HashMap::new(),
+        }
+    }
+
+    /// Looks at what is about to be done: members that are prepared together get room together. If there is none,
+    /// that is what becomes of each of them.
+    pub fn look_ahead(&mut self, effects: &[Effect]) -> Result<(), Failure> {
+        let arriving = effects.iter().filter_map(|effect| match effect {
+            Effect::Prepare { member, task, .. } => Some((*member, task.as_ref())),
+            _ => None,
+        });
+        self.cgroups
+            .expect(arriving)
+            .map_err(|error| failed(sentence(&error)))
+    }
+
+    pub fn plan(
+        &mut self,
+        member: MemberId,
+        group: GroupId,
+        container: &str,
+        task: &v1::TaskInfo,
+    ) -> Result<(Arc<Runtime>, plan::Plan), Failure> {
+        let of_member = |text: String| format!("member `{}`: {text}", task.name.escape_debug());
+        let runtime = self.runtime.clone().map_err(failed)?;
+        let sandbox: PathBuf = self
+            .sandbox
+            .member(container)
+            .map_err(|error| failed(sentence(&error)))?;
+        let place = self.cgroups.member(member, container);
+        let Place {
+            cgroup,
+            oom_score_adj,
+        } = place.map_err(|error| failed(of_member(sentence(&error))))?;
+        let context = plan::Context {
+            sandbox,
+            group: group.0.to_string(),
+            container_ip: self.ip.map(|ip| ip.to_string()),
+            cgroup,
+            oom_score_adj,
+            ..plan::Context::default()
+        };
+        let plan = plan::member(task, None, &context, &self.defaults).map_err(|error| Failure {
+            message: of_member(sentence(&error)),
+            invalid: true,
+        })?;
+        self.members
+            .insert(member, (task.task_id.value.clone(), container.to_owned()));
+        Ok((runtime, plan))
+    }
+
+    /// E-07, for a member that is about to run. A missing convenience does not stop a pod.
+    pub fn link(&self, member: MemberId) {
+        if let Some((task, container)) = self.members.get(&member)
+            && let Err(error) = self.sandbox.link(task, container)
+        {
+            tracing::warn!("{}", sentence(&error));
+        }
+    }
+
+    pub fn forget(&mut self, member: MemberId) {
+        self.members.remove(&member);
+        self.cgroups.forget(member);
+    }
+
+    /// The executor ends in an orderly way, after all its members.
+    pub fn release(self) {
+        self.cgroups.release();
+    }
+}
+
+fn failed(message: String) -> Failure {
+    Failure {
+        message,
+        invalid: false,
+    }
+}
