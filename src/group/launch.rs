@@ -84,9 +84,7 @@ impl Machine {
                 return self.refuse(tasks, |_| Some(Verdict::invalid(error.clone())), step);
             }
         };
-        let shares_cgroups = self.members.values().find(|m| !m.state.has_ended());
-        let shares_cgroups = shares_cgroups.map(|m| validate::shares_cgroups(&m.task));
-        let faults = validate::group(&tasks, identity.executor_info(), shares_cgroups);
+        let faults = validate::group(&tasks, identity.executor_info());
         if let Some(first) = faults.first() {
             let first = first.to_string();
             let told = |n: usize| {

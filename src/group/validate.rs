@@ -37,12 +37,11 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Everything that is wrong with a group. `others_share_cgroups` is what the members that the executor already has
-/// agree on, if there are any.
-pub fn group(tasks: &[TaskInfo], executor: &ExecutorInfo, others_share_cgroups: Option<bool>) -> Vec<Fault> {
+/// Everything that is wrong with a group. Members may differ in `share_cgroups`, which a master refuses: each of ours
+/// has a cgroup of its own anyway, and it only says whether that is limited.
+pub fn group(tasks: &[TaskInfo], executor: &ExecutorInfo) -> Vec<Fault> {
     let mut faults = Faults::default();
     check_executor(executor, &mut faults);
-    let agreed = others_share_cgroups.or_else(|| tasks.first().map(shares_cgroups));
     let mut ids = HashSet::new();
     for (n, task) in tasks.iter().enumerate() {
         faults.task = Some(n);
@@ -51,11 +50,19 @@ pub fn group(tasks: &[TaskInfo], executor: &ExecutorInfo, others_share_cgroups: 
         if !ids.insert(id) {
             faults.add("task_id", format!("`{id}` is used twice in this group"));
         }
-        if agreed.is_some_and(|agreed| agreed != shares_cgroups(task)) {
-            faults.add(
-                "container.linux_info.share_cgroups",
-                "all tasks of an executor must agree on it",
-            );
+    }
+    faults.found
+}
+
+/// What a master refuses on top of that: tasks of one executor that differ in `share_cgroups`.
+pub fn disagreements(tasks: &[TaskInfo]) -> Vec<Fault> {
+    let agreed = tasks.first().map(shares_cgroups);
+    let mut faults = Faults::default();
+    for (n, task) in tasks.iter().enumerate() {
+        if agreed != Some(shares_cgroups(task)) {
+            faults.task = Some(n);
+            let path = "container.linux_info.share_cgroups";
+            faults.add(path, "all tasks of an executor must agree on it");
         }
     }
     faults.found
@@ -393,7 +400,7 @@ mod tests {
     }
 
     fn first(task: TaskInfo) -> String {
-        let faults = group(&[task], &executor(), None);
+        let faults = group(&[task], &executor());
         faults.first().map(Fault::to_string).unwrap_or_default()
     }
 
@@ -580,32 +587,28 @@ mod tests {
     }
 
     #[test]
-    fn tasks_of_an_executor_agree_on_share_cgroups() {
+    fn r_05_members_may_differ_in_share_cgroups() {
         let own = in_container(|c| {
             c.linux_info = Some(LinuxInfo {
                 share_cgroups: Some(false),
                 ..Default::default()
             })
         });
-        assert!(!shares_cgroups(&own) && shares_cgroups(&task("t")));
-        let mut two = [own.clone(), task("u")];
-        let faults = group(&two, &executor(), None);
+        assert!(!shares_cgroups(&own) && shares_cgroups(&task("u")));
+        let two = [own.clone(), task("u")];
+        assert!(group(&two, &executor()).is_empty());
+        // But not to a master.
+        let faults = disagreements(&two);
         assert_eq!(faults.len(), 1);
         assert!(faults[0].concerns(1) && !faults[0].concerns(0));
-        two[1] = TaskInfo {
-            task_id: TaskId { value: "u".into() },
-            ..own
-        };
-        assert!(group(&two, &executor(), None).is_empty());
-        assert!(group(&two, &executor(), Some(false)).is_empty());
-        assert_eq!(group(&two, &executor(), Some(true)).len(), 2);
+        assert!(disagreements(&[own.clone(), own]).is_empty());
     }
 
     #[test]
     fn a_fault_of_the_executor_is_everyones() {
         let mut tiny = executor();
         tiny.resources = vec![scalar("cpus", 0.001), scalar("mem", 32.0)];
-        let faults = group(&[task("a"), task("b")], &tiny, None);
+        let faults = group(&[task("a"), task("b")], &tiny);
         assert_eq!(faults.len(), 1);
         assert!(faults[0].concerns(0) && faults[0].concerns(1));
         assert_eq!(
@@ -618,7 +621,7 @@ mod tests {
             r#type: container_info::Type::Docker.into(),
             ..mesos()
         });
-        let faults = group(&[task("a")], &docker, None);
+        let faults = group(&[task("a")], &docker);
         assert_eq!(faults[0].path, "container.type");
     }
 }

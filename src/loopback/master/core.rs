@@ -658,7 +658,8 @@ impl Core {
             .cloned()
             .ok_or_else(|| invalid("A task needs an executor".to_owned()))?;
         executor.framework_id = Some(v1::FrameworkId { value: id.to_owned() });
-        let faults = validate::group(tasks, &executor, None);
+        let mut faults = validate::group(tasks, &executor);
+        faults.extend(validate::disagreements(tasks));
         if !faults.is_empty() {
             let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
             return Err(invalid(all.join("; ")));
