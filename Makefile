@@ -12,7 +12,7 @@ build:
 	cargo build --release
 
 test: test-packages
-	cargo test
+	cargo test --no-fail-fast
 
 # Cgroup version 2 alone, on Debian's kernel in an emulated machine; a minute, and a download of 50 MB the first time.
 test-vm:

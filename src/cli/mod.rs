@@ -3,6 +3,7 @@
 //! A new command is a module here with a clap type that has `run(self) -> Ended`, a variant of [`Command`] and its
 //! line in [`Cli::run`].
 
+mod client;
 mod definition;
 mod failure;
 mod image;
@@ -10,6 +11,7 @@ mod loopback;
 mod master;
 mod node;
 mod pod;
+mod scheduler;
 mod signals;
 mod up;
 
@@ -42,6 +44,8 @@ enum Command {
     Loopback(loopback::Command),
     /// Run pods on this machine: a cluster, a scheduler and real executors, until Ctrl-C
     Up(up::Up),
+    /// Have a Mesos cluster run pods: Marathon's pods API in front of a master
+    Scheduler(scheduler::SchedulerCommand),
     /// Pods of a scheduler: add, list, show, update, remove
     Pod(pod::Pod),
     /// This machine: what it offers to members, and what dead executors have left on it
@@ -55,6 +59,7 @@ impl Cli {
             Command::Image(command) => command.run(),
             Command::Loopback(command) => command.run(),
             Command::Up(command) => command.run(),
+            Command::Scheduler(command) => command.run(),
             Command::Pod(command) => command.run(),
             Command::Node(command) => command.run(),
         }

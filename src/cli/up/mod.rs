@@ -16,14 +16,20 @@ use clap::Args;
 use tokio::{net::TcpListener, sync::broadcast::error::RecvError};
 
 use self::show::Show;
-use super::{Ended, Failure, definition, loopback::own_executor, master::RESOURCES, signals::Interrupts};
+use super::{
+    Ended, Failure, definition,
+    loopback::own_executor,
+    master::RESOURCES,
+    scheduler::{framework, settings},
+    signals::Interrupts,
+};
 use crate::{
     loopback::master::{Cluster, Options},
-    mesos::{codec::Encoding, v1},
-    pod::{Pod, Profile, task_group},
+    mesos::codec::Encoding,
+    pod::{Pod, Profile},
     scheduler::{
         api,
-        core::{Command, Condition, Notice, Settings},
+        core::{Command, Condition, Notice},
         master::{Identity, Session},
         service::{Handle, Service},
         store::Sqlite,
@@ -97,25 +103,6 @@ impl Drop for WorkDir {
     }
 }
 
-/// The framework, as the master gets to know it.
-fn framework() -> v1::FrameworkInfo {
-    use v1::framework_info::{Capability, capability::Type};
-    let capability = |kind: Type| Capability {
-        r#type: Some(kind as i32),
-    };
-    v1::FrameworkInfo {
-        user: "root".to_owned(),
-        name: "podling".to_owned(),
-        checkpoint: Some(true),
-        failover_timeout: Some(604_800.0),
-        roles: vec!["*".to_owned()],
-        capabilities: [Type::MultiRole, Type::PartitionAware, Type::TaskKillingState]
-            .map(capability)
-            .into(),
-        ..Default::default()
-    }
-}
-
 impl Up {
     pub(super) fn run(self) -> Ended {
         let profile = Profile::default();
@@ -161,24 +148,13 @@ impl Up {
             executor_environment: Vec::new(),
         })?;
 
-        let command = v1::CommandInfo {
-            shell: Some(false),
-            value: Some(executor),
-            ..Default::default()
-        };
-        let mut settings = Settings::new(task_group::Options {
-            delivery: task_group::Delivery::Own(Box::new(command)),
-            variable_prefix: String::new(),
-            bridge_name: "mesos-bridge".to_owned(),
-        });
+        let mut settings = settings(Some(executor));
         settings.relaunch = !self.once;
         let master = cluster.address().to_string();
         let connect = |known: Option<&str>| {
-            let mut framework = framework();
-            framework.id = known.map(|id| v1::FrameworkId { value: id.to_owned() });
             Session::start(Identity {
                 master: master.clone(),
-                framework,
+                framework: framework(known),
                 encoding: Encoding::Protobuf,
             })
         };
@@ -255,7 +231,7 @@ async fn watch(
             Ok(notice) => {
                 show.notice(&notice, work_dir);
                 if once
-                    && matches!(notice, Notice::InstanceChanged { condition, .. } if condition.is_terminal())
+                    && matches!(&notice, Notice::StatusUpdate { status, .. } if Condition::of(status.state()).is_terminal())
                     && let Some(good) = verdict(scheduler).await?
                 {
                     return Ok(if good {

@@ -92,6 +92,7 @@ impl PodState {
             }
             instance.reschedule(version, config, out.stamp.wall);
             out.store(Change::Instance(instance.clone()));
+            out.tell(changed(instance));
             again = true;
         }
         again

@@ -1,0 +1,155 @@
+//! A small client of the pods API, for commands that ask a scheduler.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{
+    Method, Request,
+    client::conn::http1,
+    header::{CONTENT_TYPE, HOST},
+};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::Failure;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+const LARGEST_ANSWER: usize = 256 << 20;
+
+/// Where the scheduler is.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    /// `host:port`.
+    authority: String,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub status: u16,
+    pub deployment: Option<String>,
+    pub body: Value,
+}
+
+impl Client {
+    /// Understands `http://host:port`, with or without a slash at the end.
+    pub fn new(url: &str) -> Result<Self, Failure> {
+        let rest = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+        if url.starts_with("https://") {
+            return Err(Failure::usage(format!(
+                "--url {url}: https is not supported yet; name an http:// address"
+            )));
+        }
+        if rest.is_empty() || rest.contains(['/', '@', ' ', '?', '#']) {
+            return Err(Failure::usage(format!("--url {url}: expected http://HOST:PORT")));
+        }
+        let authority = if rest.contains(':') {
+            rest.to_owned()
+        } else {
+            format!("{rest}:80")
+        };
+        Ok(Client { authority })
+    }
+
+    /// Makes one request; an answer that says no is a failure with its words.
+    pub fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let answer = runtime
+            .block_on(async { tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await });
+        let answer = answer.map_err(|_| Failure::failed(format!("{} does not answer", self.authority)))??;
+        if (200..300).contains(&answer.status) {
+            Ok(answer)
+        } else {
+            Err(refused(&answer))
+        }
+    }
+
+    pub fn get(&self, path: &str) -> Result<Value, Failure> {
+        Ok(self.call(Method::GET, path, None)?.body)
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+        let socket = TcpStream::connect(&self.authority).await.map_err(|error| {
+            Failure::failed(format!("no scheduler at http://{}: {error}", self.authority))
+        })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        // Its failure shows in the answer.
+        let connection = tokio::spawn(connection);
+        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.authority)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
+        let response = sender.send_request(request).await?;
+        let (parts, body) = response.into_parts();
+        let bytes = Limited::new(body, LARGEST_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| Failure::failed(format!("the answer of {} broke off: {error}", self.authority)))?
+            .to_bytes();
+        connection.abort();
+        let deployment = parts
+            .headers
+            .get("marathon-deployment-id")
+            .and_then(|id| id.to_str().ok());
+        let body = match bytes.is_empty() {
+            true => Value::Null,
+            false => {
+                serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into())
+            }
+        };
+        Ok(Answer {
+            status: parts.status.as_u16(),
+            deployment: deployment.map(str::to_owned),
+            body,
+        })
+    }
+}
+
+/// The server's words, one violation a line. What it finds wrong with our input is wrong use.
+fn refused(answer: &Answer) -> Failure {
+    let message = answer.body["message"].as_str().unwrap_or("no reason given");
+    let mut text = format!("{message} (HTTP {})", answer.status);
+    for detail in answer.body["details"].as_array().into_iter().flatten() {
+        let place = detail["path"].as_str().unwrap_or("/");
+        let errors: Vec<&str> = detail["errors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        text.push_str(&format!("\n  {place}: {}", errors.join(", ")));
+    }
+    if let Some(details) = answer.body["details"].as_str() {
+        text.push_str(&format!(": {details}"));
+    }
+    match answer.status {
+        400 | 422 => Failure::usage(text),
+        _ => Failure::failed(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_a_host_and_a_port() {
+        for (url, authority) in [
+            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("http://marathon.example/", "marathon.example:80"),
+            ("localhost:8080", "localhost:8080"),
+        ] {
+            assert_eq!(Client::new(url).unwrap().authority, authority);
+        }
+        for url in ["", "http://", "https://a", "http://a/b", "http://u@h:1"] {
+            assert!(Client::new(url).is_err(), "{url}");
+        }
+    }
+}

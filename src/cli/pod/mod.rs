@@ -1,0 +1,192 @@
+//! `podling pod`: pods of a scheduler, ours or a Marathon.
+
+mod table;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Subcommand, ValueEnum};
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{Ended, Failure, client::Client, definition};
+use crate::pod::{InstanceId, PodId, Profile};
+
+#[derive(Debug, Args)]
+pub(super) struct Pod {
+    /// The scheduler
+    #[arg(
+        long,
+        global = true,
+        env = "PODLING_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
+    url: String,
+
+    /// How to print
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a pod from a definition
+    Add { file: PathBuf },
+    /// Replace a pod's definition
+    Update {
+        file: PathBuf,
+        /// Even while a deployment of it runs
+        #[arg(long)]
+        force: bool,
+    },
+    /// Check a definition without a scheduler, and print it with every default
+    Validate { file: PathBuf },
+    /// All pods
+    List,
+    /// The definition of a pod
+    Show { id: String },
+    /// The state of a pod and its instances
+    Status { id: String },
+    /// The versions of a pod
+    Versions { id: String },
+    /// Remove a pod and all its instances
+    Remove {
+        id: String,
+        /// Even while a deployment of it runs
+        #[arg(long)]
+        force: bool,
+    },
+    /// Kill instances, or all of a pod's; they are launched again
+    Kill {
+        id: String,
+        #[arg(value_name = "INSTANCE")]
+        instances: Vec<String>,
+        /// Others take their place
+        #[arg(long)]
+        wipe: bool,
+    },
+}
+
+/// An id from the command line; the slash in front may be left out.
+fn pod_id(text: &str) -> Result<PodId, Failure> {
+    let id = if text.starts_with('/') {
+        text.to_owned()
+    } else {
+        format!("/{text}")
+    };
+    id.parse()
+        .map_err(|error| Failure::usage(format!("pod id {text}: {error}")))
+}
+
+impl Pod {
+    pub(super) fn run(self) -> Ended {
+        let client = Client::new(&self.url)?;
+        match &self.command {
+            Command::Add { file } => {
+                let body = definition::value(file)?;
+                let answer = client.call(Method::POST, "/v2/pods", Some(&body))?;
+                self.deployed(answer.deployment, &answer.body)
+            }
+            Command::Update { file, force } => {
+                let body = definition::value(file)?;
+                let id = body["id"]
+                    .as_str()
+                    .ok_or_else(|| Failure::usage(format!("{}: id: is required", file.display())))?;
+                let path = format!("/v2/pods{}?force={force}", pod_id(id)?);
+                let answer = client.call(Method::PUT, &path, Some(&body))?;
+                self.deployed(answer.deployment, &answer.body)
+            }
+            Command::Validate { file } => {
+                let pod = definition::pod_with_warnings(file, &Profile::default())?;
+                self.print(&serde_json::to_value(&pod)?, |_| {
+                    format!("{}: valid, {}", file.display(), table::summary(&pod))
+                })
+            }
+            Command::List => self.print(&client.get("/v2/pods/::status")?, table::pods),
+            Command::Show { id } => {
+                let pod = client.get(&format!("/v2/pods{}", pod_id(id)?))?;
+                self.print(&pod, |pod| serde_json::to_string_pretty(pod).unwrap_or_default())
+            }
+            Command::Status { id } => self.print(
+                &client.get(&format!("/v2/pods{}::status", pod_id(id)?))?,
+                table::pod,
+            ),
+            Command::Versions { id } => {
+                let versions = client.get(&format!("/v2/pods{}::versions", pod_id(id)?))?;
+                self.print(&versions, |versions| {
+                    let lines: Vec<&str> = versions
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter_map(Value::as_str)
+                        .collect();
+                    lines.join("\n")
+                })
+            }
+            Command::Remove { id, force } => {
+                let path = format!("/v2/pods{}?force={force}", pod_id(id)?);
+                let answer = client.call(Method::DELETE, &path, None)?;
+                self.deployed(answer.deployment, &Value::Null)
+            }
+            Command::Kill { id, instances, wipe } => self.kill(&client, &pod_id(id)?, instances, *wipe),
+        }
+    }
+
+    fn kill(&self, client: &Client, id: &PodId, instances: &[String], wipe: bool) -> Ended {
+        let mut ids = Vec::new();
+        for instance in instances {
+            let parsed: InstanceId = instance
+                .parse()
+                .map_err(|error| Failure::usage(format!("instance {instance}: {error}")))?;
+            ids.push(parsed.to_string());
+        }
+        if ids.is_empty() {
+            let status = client.get(&format!("/v2/pods{id}::status"))?;
+            let all = status["instances"].as_array().into_iter().flatten();
+            ids.extend(
+                all.filter_map(|instance| instance["id"].as_str())
+                    .map(str::to_owned),
+            );
+        }
+        let path = format!("/v2/pods{id}::instances?wipe={wipe}");
+        let killed = client.call(Method::DELETE, &path, Some(&json!(ids)))?.body;
+        let count = killed.as_array().map_or(0, Vec::len);
+        self.print(&killed, |_| format!("killing {count} instance(s) of {id}"))?;
+        if count < ids.len() {
+            return Err(Failure::failed(format!(
+                "{} instance(s) do not exist",
+                ids.len() - count
+            )));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn deployed(&self, deployment: Option<String>, pod: &Value) -> Ended {
+        let id = deployment.unwrap_or_default();
+        let value = if pod.is_null() {
+            json!({"deploymentId": id})
+        } else {
+            pod.clone()
+        };
+        self.print(&value, |_| format!("Created deployment {id}"))
+    }
+
+    fn print(&self, value: &Value, table: impl FnOnce(&Value) -> String) -> Ended {
+        match self.output {
+            Output::Table => println!("{}", table(value)),
+            Output::Json => println!("{}", serde_json::to_string_pretty(value)?),
+            Output::Yaml => print!("{}", serde_saphyr::to_string(value)?),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

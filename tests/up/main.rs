@@ -1,0 +1,7 @@
+//! `podling up` and `podling pod` as their users meet them: real processes, real HTTP, real members.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod bad_input;
+mod cluster;
+mod once;
+mod pods;
