@@ -56,6 +56,8 @@ pub enum Entry {
     Link { name: String },
     /// Addresses and ports are in the table of rules.
     Published,
+    /// They have been, or are about to be, taken out again.
+    Withdrawn,
     /// A CNI attachment; configuration and result are cached beside.
     Attachment { network: String, interface: String },
 }
@@ -294,7 +296,7 @@ impl Locked<'_> {
         for path in self.journals()? {
             let Ok(mut file) = File::open(&path) else { continue };
             let entries = read_entries(&mut file).map_err(failed("read", &path))?;
-            if entries.contains(&Entry::Published) {
+            if entries.contains(&Entry::Published) && !entries.contains(&Entry::Withdrawn) {
                 shares.push(self.share_of(&entries, &file));
             }
         }
@@ -387,7 +389,7 @@ impl Locked<'_> {
                     remove(&self.store.attachment_file(&lease.pod, interface))?;
                     continue;
                 }
-                Entry::Pod { .. } | Entry::Link { .. } | Entry::Published => continue,
+                Entry::Pod { .. } | Entry::Link { .. } | Entry::Published | Entry::Withdrawn => continue,
             };
             if lease.owns(&path) {
                 remove(&path)?;

@@ -51,7 +51,7 @@ impl Held {
     pub fn undo(mut self) {
         if let Some(lease) = self.lease.take() {
             let pod = lease.pod().to_owned();
-            told(&pod, self.node.undo(lease, false));
+            told(&pod, self.node.undo(lease, self.namespace.take(), false));
         }
     }
 
@@ -113,12 +113,7 @@ pub(super) async fn give_up(
         }
     }
     let keep = complaint.is_some();
-    blocking(move || {
-        let undone = node.undo(lease, keep);
-        drop(namespace);
-        undone
-    })
-    .await?;
+    blocking(move || node.undo(lease, namespace, keep)).await?;
     complaint.map_or(Ok(()), |error| Err(error.into()))
 }
 

@@ -22,10 +22,10 @@ pub enum Step {
     Attach,
     // And back:
     Detach,
-    /// Remove the node's end of the pair.
-    Unlink,
     /// Take addresses and ports out of the table of rules.
     Withdraw,
+    /// See the node's end of the pair go.
+    Unlink,
     /// Give back names, addresses and ports.
     Release,
 }
@@ -44,7 +44,7 @@ impl Step {
         Step::Attach,
     ];
     /// In the order in which an end takes them.
-    pub const DOWN: [Step; 4] = [Step::Detach, Step::Unlink, Step::Withdraw, Step::Release];
+    pub const DOWN: [Step; 4] = [Step::Detach, Step::Withdraw, Step::Unlink, Step::Release];
 }
 
 type Look = dyn Fn(Step) -> bool + Send + Sync;

@@ -502,3 +502,21 @@ fn networks_are_apart_unless_the_operator_joins_them() {
         assert!(manager.dismantle().await.unwrap());
     });
 }
+
+/// Whatever else still holds the namespace, a pod that has ended is off the network.
+#[test]
+fn n_1_a_namespace_that_somebody_keeps_is_cut_off() {
+    on_a_node(|| async {
+        let before = Witness::look();
+        let manager = Manager::open(everything()).unwrap();
+        let request = read(&manager, json!({"mode": "bridge"}));
+        let pod = manager.set_up(&request, "pod").await.unwrap();
+        let kept = pod.netns().unwrap().try_clone_to_owned().unwrap();
+        let (server, at) = (Server::start(&kept, "pod", 80), pod.addresses().next().unwrap());
+        assert!(ask_tcp(node(), at, 80).is_ok());
+        pod.tear_down().await.unwrap();
+        before.assert_only_infrastructure_remains(&[]);
+        no_answer(node(), at, 80);
+        drop(server);
+    });
+}
