@@ -21,6 +21,7 @@
 
 pub mod cni;
 pub mod config;
+mod conntrack;
 mod error;
 pub mod lease;
 mod link;

@@ -17,10 +17,11 @@ use super::{
     Step, Watch,
     cni::Runner,
     config::{Config, Network, Networks, derived_mac, derived_name},
+    conntrack,
     error::{NetworkError, kernel},
     lease::{Claim, Entry, Lease, Locked, Store},
     link::{self, Link, Pair},
-    request::{Attachment, Maker},
+    request::{Attachment, Maker, Protocol},
     ruleset::{Found, PublishedPort, Ruleset, Share},
     subnet::Subnet,
 };
@@ -150,6 +151,13 @@ pub(super) struct Node {
 fn hold(socket: &Mutex<Socket>) -> MutexGuard<'_, Socket> {
     // A panic while it was held leaves at most an unread answer, which its number tells apart from later ones.
     socket.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Flows to a pod's published ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flows {
+    Own,
+    OfOthers,
 }
 
 /// What a pod is about to have: reserved, not yet made.
@@ -477,18 +485,47 @@ impl Node {
         let mut nft = hold(&self.nft);
         let found = self.ruleset.find(&mut nft).map_err(doing("read"))?;
         lease.note(Entry::Published)?;
+        let share = locked.share(lease);
         if found == Found::Whole {
-            return self
-                .ruleset
-                .add(&mut nft, &locked.share(lease))
-                .map_err(doing("add to"));
+            self.ruleset.add(&mut nft, &share).map_err(doing("add to"))?;
+        } else {
+            if found == Found::Changed {
+                tracing::warn!(
+                    "the nftables table of pods was changed or is of another version; laying it anew"
+                );
+            }
+            let all = locked.published()?;
+            self.ruleset.lay(&mut nft, &all).map_err(doing("lay"))?;
         }
-        if found == Found::Changed {
-            tracing::warn!("the nftables table of pods was changed or is of another version; laying it anew");
+        drop((locked, nft));
+        self.forget_flows(&share, Flows::OfOthers);
+        Ok(())
+    }
+
+    /// UDP flows that still go where a port led before. Without it they end by themselves, but only when their clients
+    /// fall silent for a while; so a failure here is no reason to refuse a pod.
+    fn forget_flows(&self, share: &Share, which: Flows) {
+        if !share.ports.iter().any(|port| port.protocol == Protocol::Udp) {
+            return;
         }
-        self.ruleset
-            .lay(&mut nft, &locked.published()?)
-            .map_err(doing("lay"))
+        let node = || {
+            let assigned = link::addresses(&mut hold(&self.route), 0)?;
+            Ok(assigned
+                .iter()
+                .map(|assigned| assigned.address)
+                .collect::<Vec<_>>())
+        };
+        let forgotten = match which {
+            Flows::Own => conntrack::forget_own(&mut hold(&self.nft), &share.ports),
+            Flows::OfOthers => {
+                node().and_then(|node| conntrack::forget_others(&mut hold(&self.nft), &share.ports, &node))
+            }
+        };
+        match forgotten {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "the kernel forgot flows that led elsewhere"),
+            Err(error) => tracing::debug!(%error, "UDP flows may go on to where they began"),
+        }
     }
 
     /// Undoes all that a journal tells, whoever wrote it, and gives back what it holds. CNI attachments are the plug-ins'
@@ -507,6 +544,8 @@ impl Node {
             let share: Share = locked.share(&lease);
             let doing = kernel("take a pod out of the nftables table");
             self.ruleset.remove(&mut hold(&self.nft), &share).map_err(doing)?;
+            drop(locked);
+            self.forget_flows(&share, Flows::Own);
         }
         let patience = if namespace.is_some() {
             NAMESPACE_PATIENCE

@@ -5,7 +5,7 @@ use std::io;
 use serde_json::json;
 
 use crate::support::{
-    Server, address, ask, ask_tcp, error, in_pod, manager, netns_of, no_answer, node, node_address,
+    Caller, Server, address, ask, ask_tcp, error, in_pod, manager, netns_of, no_answer, node, node_address,
     on_a_node, outside, outside_address, read, sh,
 };
 
@@ -119,4 +119,41 @@ fn w_1_a_pod_does_not_reach_what_listens_on_the_nodes_loopback() {
         );
         pod.tear_down().await.unwrap();
     });
+}
+
+/// A client that never stops sending from the same port is led to whoever has the port now: to the pod even if it was
+/// early, and to the next pod when that one has gone.
+#[test]
+fn w_1_a_udp_flow_follows_its_port() {
+    for ipv6 in [false, true] {
+        on_a_node(move || async move {
+            let subnets = "'10.70.0.0/24', 'fd70:1::/64'";
+            let manager = manager(&format!(
+                "default_network = 'a'\n[networks.a]\nsubnets = [{subnets}]"
+            ));
+            let ports = json!([{"hostPort": 31001, "containerPort": 80, "protocol": "udp"}]);
+            let request = read(
+                &manager,
+                json!({"networks": [{"name": "a", "portMappings": ports}]}),
+            );
+            // So that the node tracks flows from the beginning.
+            manager
+                .set_up(&request, "warm-up")
+                .await
+                .unwrap()
+                .tear_down()
+                .await
+                .unwrap();
+            let client = Caller::new(&outside(9, &[]), node_address(9, ipv6), 31001);
+            assert_eq!(client.ask().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+            for name in ["one", "two"] {
+                let pod = manager.set_up(&request, name).await.unwrap();
+                let server = Server::start(pod.netns().unwrap(), name, 80);
+                assert!(client.ask().unwrap().starts_with(name));
+                drop(server);
+                pod.tear_down().await.unwrap();
+            }
+            assert_eq!(client.ask().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        });
+    }
 }

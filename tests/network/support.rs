@@ -219,6 +219,26 @@ fn udp(to: SocketAddr, patience: Duration) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&buffer[..read]).into_owned())
 }
 
+/// Keeps asking over UDP from one and the same port.
+pub struct Caller(UdpSocket);
+
+impl Caller {
+    pub fn new(namespace: impl AsFd, to: IpAddr, port: u16) -> Caller {
+        let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = netns::enter(namespace, move || UdpSocket::bind(any)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.connect((to, port)).unwrap();
+        Caller(socket)
+    }
+
+    pub fn ask(&self) -> io::Result<String> {
+        self.0.send(b"who is there?")?;
+        let mut buffer = [0; 256];
+        let read = self.0.recv(&mut buffer)?;
+        Ok(String::from_utf8_lossy(&buffer[..read]).into_owned())
+    }
+}
+
 /// What the server there answers to somebody in `namespace`, over TCP and UDP alike.
 #[track_caller]
 pub fn ask(namespace: impl AsFd, to: IpAddr, port: u16) -> String {
