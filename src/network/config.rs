@@ -1,13 +1,26 @@
 //! What an operator says about networks, and the checked form of it.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::subnet::Subnet;
 
-/// The `network` part of `/etc/podling/executor.toml`.
+/// Read when it exists.
+pub const FILE: &str = "/etc/podling/network.toml";
+
+/// A configuration of a few kilobytes; a huge file is not one.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// What [`FILE`] says.
 ///
 /// ```toml
 /// default_network = "mesos-bridge"      # for pods that name none; "" refuses them
@@ -201,6 +214,18 @@ impl Networks {
 }
 
 impl Config {
+    /// Reads a file; one that is not there says nothing, which is one network of ours and all of CNI's.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let at = || path.display().to_string();
+        let text = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
+            Ok(found) if found.len() > FILE_LIMIT => return Err(fault(at(), "is larger than 1 MiB")),
+            Ok(_) | Err(_) => fs::read_to_string(path).map_err(|error| fault(at(), error.to_string()))?,
+        };
+        // The message of the parser has line and column.
+        toml::from_str(&text).map_err(|error| fault(at(), error.to_string().trim_end()))
+    }
+
     /// Checks everything that can be checked without touching the node.
     pub fn check(&self) -> Result<Networks, ConfigError> {
         if self.table.is_empty() || self.table.len() > 64 || !self.table.bytes().all(is_word) {
@@ -369,6 +394,25 @@ mod tests {
         assert_eq!(network.name, DEFAULT_NETWORK);
         assert_eq!(network.stacks[0].gateway.to_string(), "10.167.0.1");
         assert!(network.isolated && network.masquerade);
+    }
+
+    #[test]
+    fn a_file_is_read_if_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("network.toml");
+        assert_eq!(Config::load(&path).unwrap(), Config::default());
+        fs::write(&path, "enable_forwarding = false").unwrap();
+        assert!(!Config::load(&path).unwrap().enable_forwarding);
+        fs::write(&path, "\n[networks.a]\nsubnets = ['10.1.0.0/99']").unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("network.toml: TOML parse error at line 3, column 11"),
+            "{error}"
+        );
+        assert!(
+            error.ends_with("`10.1.0.0/99` is not an address range such as 10.1.0.0/16 or fd00:1::/64"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -26,7 +26,6 @@ fn with_plugins() -> Config {
          plugin_dirs = ['/run/plugins', '/usr/lib/cni']
          timeout_seconds = 20",
     );
-    config.state_dir = "/run/podling/network".into();
     for dir in [LISTS, PLUGINS] {
         fs::create_dir_all(dir).unwrap();
     }

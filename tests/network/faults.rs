@@ -43,7 +43,6 @@ fn everything() -> Config {
          config_dirs = ['/run/net.d']
          plugin_dirs = ['/usr/lib/cni']",
     );
-    config.state_dir = "/run/podling/network".into();
     config
 }
 
@@ -458,7 +457,6 @@ fn networks_are_apart_unless_the_operator_joins_them() {
             network(false, 2),
             network(false, 3)
         ));
-        config.state_dir = "/run/podling/network".into();
         let manager = Manager::open(config).unwrap();
         let mut pods = Vec::new();
         for (name, port) in [("a", 31001), ("b", 31002), ("c", 31003), ("d", 31004)] {

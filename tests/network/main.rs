@@ -7,6 +7,7 @@
 
 mod cni;
 mod faults;
+mod kinds;
 mod reach;
 mod support;
 mod witness;

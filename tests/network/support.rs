@@ -70,7 +70,9 @@ pub fn in_pod(pod: &PodNetwork, script: &str) -> String {
 }
 
 pub fn config(toml: &str) -> Config {
-    toml::from_str(toml).unwrap()
+    let mut config: Config = toml::from_str(toml).unwrap();
+    config.state_dir = "/run/podling/network".into();
+    config
 }
 
 pub fn manager(toml: &str) -> Manager {
