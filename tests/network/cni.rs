@@ -17,7 +17,7 @@ const LISTS: &str = "/run/net.d";
 const PLUGINS: &str = "/run/plugins";
 
 fn with_plugins() -> Config {
-    let mut config = config(
+    let config = config(
         "default_network = 'a'
          [networks.a]
          subnets = ['10.70.0.0/24']

@@ -35,7 +35,7 @@ fn everything() -> Config {
         .to_string(),
     )
     .unwrap();
-    let mut config = config(
+    let config = config(
         "default_network = 'a'
          [networks.a]
          subnets = ['10.70.0.0/24', 'fd70:1::/64']
@@ -450,7 +450,7 @@ fn networks_are_apart_unless_the_operator_joins_them() {
     on_a_node(|| async {
         let network =
             |isolated: bool, number: u8| format!("subnets = ['10.7{number}.0.0/24']\nisolated = {isolated}");
-        let mut config = config(&format!(
+        let config = config(&format!(
             "default_network = 'a'\n[networks.a]\n{}\n[networks.b]\n{}\n[networks.c]\n{}\n[networks.d]\n{}",
             network(true, 0),
             network(true, 1),
