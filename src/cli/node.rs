@@ -9,11 +9,14 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Ended;
-use crate::container::{
-    cgroup,
-    host::{self, Facts, Finding, Grade},
-    janitor::{self, Report},
+use super::{Ended, Failure};
+use crate::{
+    container::{
+        cgroup,
+        host::{self, Facts, Finding, Grade},
+        janitor::{self, Failed, Report},
+    },
+    network,
 };
 
 #[derive(Debug, Subcommand)]
@@ -23,7 +26,7 @@ pub(super) enum Command {
     /// Remove what executors that died have left behind
     ///
     /// Only what they wrote down before they made it, and only if it is still the same: cgroups with the processes
-    /// in them, directories, mounts, sockets. Living executors do this too when they start.
+    /// in them, directories, mounts, sockets, pod networks. Living executors do this too when they start.
     Gc(GcCommand),
 }
 
@@ -84,7 +87,9 @@ pub(super) struct GcCommand {
 impl GcCommand {
     /// Exit code 1 if something could not be removed.
     fn run(self) -> Ended {
-        let report = janitor::sweep(&self.run_dir)?;
+        let mut report = janitor::sweep(&self.run_dir)?;
+        // Their processes are gone by now, and with them the namespaces' last users.
+        self.reclaim_networks(&mut report)?;
         let mut out = io::stdout().lock();
         match self.output {
             Output::Json => {
@@ -97,6 +102,32 @@ impl GcCommand {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         })
+    }
+}
+
+impl GcCommand {
+    /// Addresses, ports and interfaces have a register of their own.
+    fn reclaim_networks(&self, report: &mut Report) -> Result<(), Failure> {
+        let state_dir = self.run_dir.join("network");
+        if !state_dir.exists() {
+            return Ok(());
+        }
+        let config = network::Config {
+            state_dir: state_dir.clone(),
+            ..network::Config::default()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let manager = network::Manager::open(config)?;
+        match runtime.block_on(manager.reclaim()) {
+            Ok(count) => report.networks = count,
+            Err(error) => report.failed.push(Failed {
+                path: state_dir,
+                reason: Failure::from(error).to_string(),
+            }),
+        }
+        Ok(())
     }
 }
 
@@ -116,9 +147,10 @@ fn print_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
     }
     writeln!(
         out,
-        "{} executors alive, {} dead ones cleaned up after.",
+        "{} executors alive, {} dead ones cleaned up after, {} pod networks taken back.",
         report.alive,
-        report.cleaned.len()
+        report.cleaned.len(),
+        report.networks
     )
 }
 

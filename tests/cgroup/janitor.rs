@@ -238,6 +238,7 @@ fn n_03_node_gc_tells_what_it_did() {
     let told = gc();
     assert_eq!(told["cleaned"].as_array().unwrap().len(), 1, "{told}");
     assert!(told["removed"].as_array().unwrap().len() >= 2, "{told}");
+    assert_eq!(told["networks"], 0);
     assert_eq!(executor.left(), Vec::<PathBuf>::new());
     assert_eq!(gc()["cleaned"].as_array().unwrap().len(), 0);
 }

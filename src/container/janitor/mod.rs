@@ -48,6 +48,8 @@ pub struct Report {
     pub removed: Vec<PathBuf>,
     /// What could not be, and why; it is tried again by the next sweep.
     pub failed: Vec<Failed>,
+    /// Pod networks taken back. Not by [`sweep`] itself: they have a register of their own.
+    pub networks: usize,
     /// Found at a place written down, but not what was written down: left alone.
     pub foreign: Vec<PathBuf>,
 }

@@ -129,3 +129,18 @@ fn z_06_a_profile_name_never_leads_out_of_the_directory() {
         Err(SeccompError::Read { .. })
     ));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_fail(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        key in "[a-zA-Z]{1,12}",
+        value in "(null|-1|1e999|18446744073709551616|\"x\"|\\[\\]|\\{\\})",
+    ) {
+        let _ = parse(&bytes);
+        let _ = rule(&format!(r#"{{"names":["read"],"action":"SCMP_ACT_ALLOW","{key}":{value}}}"#));
+        let _ = rule(&format!(
+            r#"{{"names":["read"],"action":"SCMP_ACT_ALLOW","args":[{{"index":{value},"value":{value},"op":"SCMP_CMP_EQ"}}]}}"#
+        ));
+    }
+}
