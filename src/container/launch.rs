@@ -57,7 +57,23 @@ pub(super) fn launch(
     let mut keep: Vec<RawFd> = script.descriptors().collect();
     keep.extend([&script.image, &report_end, &gate_end, &status_end].map(AsRawFd::as_raw_fd));
     keep.extend(also_keep);
+    // In a user namespace we are root and nobody is anything else. Giving up groups there could give access.
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let maps = [format!("0 {uid} 1"), format!("0 {gid} 1")].map(|map| CString::new(map).unwrap_or_default());
+    let maps = [
+        (c"/proc/self/setgroups", c"deny"),
+        (c"/proc/self/uid_map", maps[0].as_c_str()),
+        (c"/proc/self/gid_map", maps[1].as_c_str()),
+    ];
     let child = spawn(&Spawn {
+        write: if namespaces & libc::CLONE_NEWUSER != 0 {
+            &maps
+        } else {
+            &[]
+        },
         program: init,
         arguments: &[c"podling-init", &number],
         namespaces: namespaces as u64,

@@ -12,9 +12,9 @@ use super::{
     error::{LaunchError, Problem},
     filters::Filters,
     overlay::Directories,
-    plan::{MountSource, Output, Plan, Rootfs, UserSpec},
+    plan::{MountSource, Network, Output, PidNamespace, Plan, Rootfs, UserSpec},
     setup::{Confinement, Prepared, PreparedMount, Source, Streams},
-    tree::{self, Ownership},
+    tree::{self, Ownership, Tree},
     users::{Accounts, Identity},
 };
 
@@ -28,20 +28,25 @@ pub(super) struct Common {
     pub null: Arc<OwnedFd>,
     pub last_capability: u32,
     pub filters: Filters,
+    /// We may do nothing but what an ordinary user may: members get a user namespace, and little else of ours.
+    pub rootless: bool,
     /// Names of steps that are not done. For tests.
     pub left_out: &'static [&'static str],
 }
 
 pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, LaunchError> {
     let failed = |step: String| move |error: std::io::Error| LaunchError::step(&plan.member, step, error);
-    let root = root(plan)?;
-    let identity = identity(plan, root.as_ref().map(AsFd::as_fd))?;
+    let rootless = common.rootless;
+    if rootless {
+        possible_without_root(plan)?;
+    }
+    let (root, files) = root(plan, rootless)?;
+    let identity = identity(plan, files.as_ref().map(AsFd::as_fd), rootless)?;
 
     // E-06: the sandbox is the member's own, and nobody else's to read.
     let owner = Ownership {
-        uid: identity.uid,
-        gid: identity.gid,
         mode: 0o750,
+        ..owner(&identity, rootless)
     };
     let shown = plan.sandbox.display().to_string();
     let inside = plan.sandbox.strip_prefix(&common.sandbox_path).map_err(|_| {
@@ -51,12 +56,8 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
         );
         LaunchError::new(&plan.member, Problem::Invalid(text))
     })?;
-    let above = Ownership {
-        uid: 0,
-        gid: 0,
-        mode: 0o755,
-    };
-    let sandbox = tree::make_directory(common.sandbox.as_fd(), inside, current(above))
+    let above = current();
+    let sandbox = tree::make_directory(common.sandbox.as_fd(), inside, above)
         .and_then(|sandbox| tree::own(sandbox.as_fd(), owner).map(|()| sandbox))
         .map_err(failed(format!("make sandbox {shown}")))?;
 
@@ -64,7 +65,7 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
         match output {
             Output::Null => Ok(Arc::clone(&common.null)),
             Output::Descriptor(fd) => Ok(Arc::clone(fd)),
-            Output::File(path) => tree::append(sandbox.as_fd(), path, identity.uid, identity.gid)
+            Output::File(path) => tree::append(sandbox.as_fd(), path, owner.uid, owner.gid)
                 .map(Arc::new)
                 .map_err(failed(format!("open {} for {name}", path.display()))),
         }
@@ -84,13 +85,14 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
             mount.read_only,
             common.sandbox.as_fd(),
             sandbox.as_fd(),
-            &identity,
+            owner,
+            rootless,
         )
         .map_err(failed(format!("{}: {}", mount.field, describe(&mount.source))))?;
         mounts.push(made);
     }
-    let sandbox =
-        tree::detached(sandbox.as_fd(), false).map_err(failed(format!("take hold of sandbox {shown}")))?;
+    let sandbox = Tree::of(sandbox.as_fd(), false, rootless)
+        .map_err(failed(format!("take hold of sandbox {shown}")))?;
     let filter = common
         .filters
         .get(&plan.seccomp, plan.capabilities.bounding)
@@ -101,6 +103,7 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
             identity,
             filter,
             last_capability: common.last_capability,
+            rootless,
         },
         root,
         sandbox,
@@ -117,20 +120,56 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
 }
 
 /// Directories above a sandbox belong to whoever we are.
-fn current(new: Ownership) -> Ownership {
+fn current() -> Ownership {
     Ownership {
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        ..new
+        mode: 0o755,
     }
 }
 
-fn root(plan: &Plan) -> Result<Option<OwnedFd>, LaunchError> {
+/// Whom the member's files belong to, as the host sees it.
+fn owner(identity: &Identity, rootless: bool) -> Ownership {
+    match rootless {
+        true => current(),
+        false => Ownership {
+            uid: identity.uid,
+            gid: identity.gid,
+            mode: 0o755,
+        },
+    }
+}
+
+fn possible_without_root(plan: &Plan) -> Result<(), LaunchError> {
+    let refused = |what: &str| {
+        let text = format!("{what} needs root; this executor runs as an ordinary user");
+        Err(LaunchError::new(&plan.member, Problem::Invalid(text)))
+    };
+    if plan.namespaces.pid != PidNamespace::Own {
+        return refused("sharing the processes of a pod");
+    }
+    if let Network::Join(_) = plan.namespaces.network {
+        return refused("a network of the pod's own");
+    }
+    if let Rootfs::Overlay { .. } = plan.rootfs {
+        return refused("a root file system of layers");
+    }
+    match plan
+        .mounts
+        .iter()
+        .find(|mount| matches!(mount.source, MountSource::Detached(_)))
+    {
+        Some(mount) => refused(&mount.field),
+        None => Ok(()),
+    }
+}
+
+/// What the member gets as its root, and the same to look up users in.
+fn root(plan: &Plan, rootless: bool) -> Result<(Option<Tree>, Option<OwnedFd>), LaunchError> {
     match &plan.rootfs {
-        Rootfs::Host => Ok(None),
+        Rootfs::Host => Ok((None, None)),
         Rootfs::Directory { path, .. } => tree::open(path)
-            .and_then(|place| tree::detached(place.as_fd(), false))
-            .map(Some)
+            .and_then(|place| Ok((Some(Tree::of(place.as_fd(), false, rootless)?), Some(place))))
             .map_err(|error| {
                 LaunchError::step(
                     &plan.member,
@@ -140,20 +179,23 @@ fn root(plan: &Plan) -> Result<Option<OwnedFd>, LaunchError> {
             }),
         Rootfs::Overlay { lower, upper, work } => Directories::open(lower, upper, work)
             .and_then(|directories| directories.mount())
-            .map(Some)
+            .and_then(|mount| Ok((Some(mount.try_clone()?), mount)))
+            .map(|(files, mount)| (Some(Tree::Detached(Arc::new(mount))), files))
             .map_err(|error| LaunchError::step(&plan.member, "mount the image's layers", error)),
     }
 }
 
-fn identity(plan: &Plan, root: Option<BorrowedFd<'_>>) -> Result<Identity, LaunchError> {
+fn identity(plan: &Plan, root: Option<BorrowedFd<'_>>, rootless: bool) -> Result<Identity, LaunchError> {
     let failed = |error| LaunchError::new(&plan.member, Problem::User { error });
     let of_host = || -> Result<Accounts, LaunchError> {
         let host =
             tree::open(Path::new("/")).map_err(|error| LaunchError::step(&plan.member, "open /", error))?;
         Accounts::read(host.as_fd()).map_err(failed)
     };
-    match &plan.user {
-        UserSpec::Inherit => Ok(Identity {
+    let identity = match &plan.user {
+        // In its namespace an ordinary user is root, and can be nobody else.
+        UserSpec::Inherit if rootless => Identity::root(),
+        UserSpec::Inherit => Identity {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             groups: rustix::process::getgroups()
@@ -161,16 +203,29 @@ fn identity(plan: &Plan, root: Option<BorrowedFd<'_>>) -> Result<Identity, Launc
                 .into_iter()
                 .map(|group| group.as_raw())
                 .collect(),
-        }),
+        },
         UserSpec::Named { text, host_too } => match root {
-            None => of_host()?.find(text).map_err(failed),
+            None => of_host()?.find(text).map_err(failed)?,
             Some(root) => match Accounts::read(root).and_then(|accounts| accounts.find(text)) {
                 Err(error) if *host_too && error.is_unknown() => {
-                    of_host()?.find(text).map_err(|_| failed(error))
+                    of_host()?.find(text).map_err(|_| failed(error))?
                 }
-                other => other.map_err(failed),
+                other => other.map_err(failed)?,
             },
         },
+    };
+    let own = rustix::process::geteuid().as_raw();
+    match rootless {
+        false => Ok(identity),
+        true if identity.uid == own || root.is_some() && identity.uid == 0 => Ok(Identity::root()),
+        true if identity == Identity::root() && plan.user == UserSpec::Inherit => Ok(identity),
+        true => {
+            let text = format!(
+                "becoming user {} needs root; this executor runs as user {own}",
+                identity.uid
+            );
+            Err(LaunchError::new(&plan.member, Problem::Invalid(text)))
+        }
     }
 }
 
@@ -179,23 +234,20 @@ fn source(
     read_only: bool,
     executor: BorrowedFd<'_>,
     own: BorrowedFd<'_>,
-    identity: &Identity,
+    owner: Ownership,
+    rootless: bool,
 ) -> std::io::Result<PreparedMount> {
     let tree = |place: OwnedFd| -> std::io::Result<PreparedMount> {
         Ok(PreparedMount {
             directory: tree::is_directory(place.as_fd())?,
-            source: Source::Tree(Arc::new(tree::detached(place.as_fd(), read_only)?)),
+            source: Source::Tree(Tree::of(place.as_fd(), read_only, rootless)?),
         })
     };
     match source {
         MountSource::OwnSandbox(path) => tree(tree::make_directory(
             own,
             path,
-            Ownership {
-                uid: identity.uid,
-                gid: identity.gid,
-                mode: 0o755,
-            },
+            Ownership { mode: 0o755, ..owner },
         )?),
         // Members with different users share it: like the scratch volumes people know, open to all of the pod; the
         // executor's sandbox round it is not open to others.
@@ -214,7 +266,7 @@ fn source(
         MountSource::Host(path) => tree(tree::open(path)?),
         MountSource::Detached(fd) => Ok(PreparedMount {
             directory: tree::is_directory(fd.as_fd())?,
-            source: Source::Tree(Arc::clone(fd)),
+            source: Source::Tree(Tree::Detached(Arc::clone(fd))),
         }),
         MountSource::Tmpfs { size, mode } => Ok(PreparedMount {
             directory: true,

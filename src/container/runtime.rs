@@ -69,6 +69,7 @@ impl Runtime {
                 null: Arc::new(null),
                 last_capability,
                 filters: Filters::default(),
+                rootless: !may_administrate(),
                 left_out: &[],
             },
             init: Arc::new(init),
@@ -128,7 +129,7 @@ impl Runtime {
             name,
             script,
             self.init.as_fd(),
-            namespaces(&plan),
+            namespaces(&plan, self.common.rootless),
             cgroup.as_deref().and_then(MemberCgroup::clone_into),
             entered.as_ref().map_or(&[], |(join, _)| join.as_raw_fds()),
         )?;
@@ -202,8 +203,22 @@ fn enter(cgroup: &MemberCgroup, plan: &Plan) -> Result<(JoinPlan, Option<OomWatc
     Ok((join, cgroup.oom_watch().map_err(failed)?))
 }
 
-fn namespaces(plan: &Plan) -> i32 {
+/// Whether we have what making mounts and namespaces takes.
+fn may_administrate() -> bool {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .is_some_and(|set| set & CAP_SYS_ADMIN != 0)
+}
+
+fn namespaces(plan: &Plan, rootless: bool) -> i32 {
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWUTS;
+    if rootless {
+        // Message queues can be shown only by who owns them.
+        flags |= libc::CLONE_NEWUSER | libc::CLONE_NEWIPC;
+    }
     if plan.namespaces.pid == PidNamespace::Own {
         flags |= libc::CLONE_NEWPID;
     }

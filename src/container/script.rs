@@ -308,6 +308,7 @@ pub(super) enum Slot {
     Dev = 3,
     Program = 4,
     Terminals = 5,
+    Sandbox = 6,
 }
 
 impl Register {

@@ -2,8 +2,9 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Component, Path},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
@@ -138,6 +139,29 @@ pub(super) fn detached(place: BorrowedFd<'_>, read_only: bool) -> io::Result<Own
     let set = if read_only { sys::mount::READ_ONLY } else { 0 };
     sys::mount::set_attributes(mounts.as_fd(), set, libc::MS_SLAVE, true)?;
     Ok(mounts)
+}
+
+/// Mounts that a member is given.
+#[derive(Debug)]
+pub(super) enum Tree {
+    /// Held by descriptor: what is mounted is what was looked at.
+    Detached(Arc<OwnedFd>),
+    /// Only the member's own init may mount it: without privileges nothing can be mounted but in a user namespace, and
+    /// nothing can be taken there from outside. No component of the path may be a link by then.
+    Place { path: PathBuf, read_only: bool },
+}
+
+impl Tree {
+    /// Of the place, with everything that is mounted below it.
+    pub(super) fn of(place: BorrowedFd<'_>, read_only: bool, rootless: bool) -> io::Result<Self> {
+        match rootless {
+            false => Ok(Self::Detached(Arc::new(detached(place, read_only)?))),
+            true => Ok(Self::Place {
+                path: std::fs::read_link(format!("/proc/self/fd/{}", place.as_raw_fd()))?,
+                read_only,
+            }),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,16 @@ pub struct Identity {
     pub groups: Vec<u32>,
 }
 
+impl Identity {
+    pub fn root() -> Self {
+        Self {
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
     #[error("user {0:?} is not in {1} of the root file system")]

@@ -24,6 +24,9 @@ pub struct Spawn<'a> {
     pub namespaces: u64,
     /// The version 2 cgroup to be born in.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Text to write to files first: who is who in a user namespace has to be known before an exec in it, or the
+    /// exec gives up all rights.
+    pub write: &'a [(&'a CStr, &'a CStr)],
     /// Descriptors above 2 that survive the exec, under the same number. Nothing else does.
     pub keep: &'a [RawFd],
 }
@@ -40,6 +43,8 @@ struct Shared {
     program: RawFd,
     arguments: *const *const c_char,
     environment: *const *const c_char,
+    write: *const (*const c_char, *const c_char, usize),
+    write_count: usize,
     keep: *const RawFd,
     keep_count: usize,
     /// Why the exec failed; written by the child.
@@ -53,7 +58,14 @@ pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
     let mut arguments: Vec<*const c_char> = spawn.arguments.iter().map(|text| text.as_ptr()).collect();
     arguments.push(ptr::null());
     let environment = [ptr::null()];
+    let write: Vec<_> = spawn
+        .write
+        .iter()
+        .map(|(path, text)| (path.as_ptr(), text.as_ptr(), text.to_bytes().len()))
+        .collect();
     let mut shared = Shared {
+        write: write.as_ptr(),
+        write_count: write.len(),
         program: spawn.program.as_raw_fd(),
         arguments: arguments.as_ptr(),
         environment: environment.as_ptr(),
@@ -143,14 +155,31 @@ unsafe extern "C" fn child(shared: *mut Shared) -> ! {
             [3, u32::MAX as u64, libc::CLOSE_RANGE_CLOEXEC as u64, 0, 0],
         );
         let mut result = 0;
-        for i in 0..given.keep_count {
-            let fd = *given.keep.add(i);
-            result = raw(libc::SYS_fcntl, [fd as u64, libc::F_SETFD as u64, 0, 0, 0]);
+        for i in 0..given.write_count {
+            let (path, text, length) = *given.write.add(i);
+            let flags = (libc::O_WRONLY | libc::O_CLOEXEC) as u64;
+            let file = raw(
+                libc::SYS_openat,
+                [libc::AT_FDCWD as u64, path as u64, flags, 0, 0],
+            );
+            result = if file < 0 {
+                file
+            } else {
+                raw(libc::SYS_write, [file as u64, text as u64, length as u64, 0, 0])
+            };
             if result < 0 {
                 break;
             }
+            raw(libc::SYS_close, [file as u64, 0, 0, 0, 0]);
         }
-        if result == 0 {
+        for i in 0..given.keep_count {
+            if result < 0 {
+                break;
+            }
+            let fd = *given.keep.add(i);
+            result = raw(libc::SYS_fcntl, [fd as u64, libc::F_SETFD as u64, 0, 0, 0]);
+        }
+        if result >= 0 {
             result = raw(
                 libc::SYS_execveat,
                 [

@@ -12,4 +12,5 @@ mod hosted;
 mod launch;
 mod pods;
 mod rooted;
+mod rootless;
 mod support;

@@ -1,14 +1,18 @@
 //! What scripts are made of: file systems, places, and the one put on the other.
 
-use std::{io, os::fd::RawFd, path::Path};
+use std::{io, os::fd::AsRawFd, path::Path};
 
 use libc::{
-    SYS_close, SYS_fsconfig, SYS_fsmount, SYS_fsopen, SYS_mount_setattr, SYS_move_mount, SYS_openat2,
+    SYS_close, SYS_fsconfig, SYS_fsmount, SYS_fsopen, SYS_mount_setattr, SYS_move_mount, SYS_open_tree,
+    SYS_openat2,
 };
 
 use super::Writer;
 use crate::{
-    container::script::{Arg, Register, Slot, Step},
+    container::{
+        script::{Arg, Register, Slot, Step},
+        tree::Tree,
+    },
     sys::{
         init_format::{TARGET, TARGET_DIRECTORY, TARGET_FILE},
         mount,
@@ -27,8 +31,8 @@ const ON_THIS: u64 = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::R
 /// Where paths are found from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Base {
-    /// A root file system that somebody else filled: by descriptor.
-    Root(RawFd),
+    /// A root file system that somebody else filled.
+    Root(Arg),
     /// The host's root, opened by the script itself.
     HostRoot,
     /// A file system that the script made.
@@ -38,14 +42,38 @@ pub(super) enum Base {
 impl From<Base> for Arg {
     fn from(base: Base) -> Self {
         match base {
-            Base::Root(fd) => fd.into(),
+            Base::Root(root) => root,
             Base::HostRoot => Register::of(Slot::Root).into(),
             Base::Own(register) => register.into(),
         }
     }
 }
 
+const CLONE_TREE: u32 = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+
 impl Writer {
+    /// Mounts that are in no tree yet.
+    pub(super) fn tree(&mut self, slot: Option<Slot>, step: &str, tree: &Tree) -> io::Result<Arg> {
+        let (path, read_only) = match tree {
+            Tree::Detached(fd) => return Ok(fd.as_raw_fd().into()),
+            Tree::Place { path, read_only } => (path, *read_only),
+        };
+        let path = self.script.path(path)?;
+        let no_links = libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+        let how = self.script.words(&[O_PATH as u64, 0, no_links]);
+        let place = open!(self, step.to_owned(); SYS_openat2, libc::AT_FDCWD, path, how, 24u32);
+        let flags = CLONE_TREE | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u32;
+        let tree = match slot {
+            Some(slot) => open!(self in slot, step.to_owned(); SYS_open_tree, place, self.empty, flags),
+            None => open!(self, step.to_owned(); SYS_open_tree, place, self.empty, flags),
+        };
+        if read_only {
+            self.set_read_only(step.to_owned(), tree, true);
+        }
+        op!(self, "close a place"; SYS_close, place);
+        Ok(tree.into())
+    }
+
     /// A new file system that is not mounted anywhere yet.
     pub(super) fn fresh(
         &mut self,

@@ -41,6 +41,7 @@ use super::{
     plan::{CapabilitySet, Command, Network, Plan, Terminal},
     script::{Data, Script, Slot},
     seccomp::Program,
+    tree::Tree,
     users::Identity,
 };
 use crate::sys::init_format::{DEFAULT_SIGNALS, FORK, STAY};
@@ -61,10 +62,9 @@ pub(super) const AT_EXEC: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub confinement: Confinement,
-    /// The root file system as a detached mount; none for the host's.
-    pub root: Option<OwnedFd>,
-    /// The sandbox as a detached mount.
-    pub sandbox: OwnedFd,
+    /// The root file system; none for the host's.
+    pub root: Option<Tree>,
+    pub sandbox: Tree,
     /// For each mount of the plan, in order.
     pub mounts: Vec<PreparedMount>,
     pub streams: Streams,
@@ -84,7 +84,7 @@ pub(super) struct PreparedMount {
 
 #[derive(Debug)]
 pub(super) enum Source {
-    Tree(Arc<OwnedFd>),
+    Tree(Tree),
     Tmpfs { size: Option<u64>, mode: u32 },
     Secret(Arc<[u8]>),
 }
@@ -106,6 +106,8 @@ pub(super) struct Confinement {
     pub filter: Option<Arc<Program>>,
     /// The highest capability this kernel knows.
     pub last_capability: u32,
+    /// In a user namespace, with nobody but root in it.
+    pub rootless: bool,
 }
 
 impl Confinement {
@@ -161,14 +163,14 @@ pub(super) fn member(prepared: Prepared) -> io::Result<Script> {
         },
     )?;
     let mut script = writer.script;
-    for mount in prepared.mounts {
-        if let Source::Tree(tree) = mount.source {
-            script.keep_shared(&tree);
+    let mounts = prepared.mounts.iter().filter_map(|mount| match &mount.source {
+        Source::Tree(tree) => Some(tree),
+        _ => None,
+    });
+    for tree in mounts.chain(&prepared.root).chain([&prepared.sandbox]) {
+        if let Tree::Detached(tree) = tree {
+            script.keep_shared(tree);
         }
-    }
-    script.keep(prepared.sandbox);
-    if let Some(root) = prepared.root {
-        script.keep(root);
     }
     if let Some(pod) = &prepared.pod {
         script.keep_shared(pod);
@@ -196,7 +198,12 @@ pub(super) fn exec(
         open!(writer in Slot::Proc, "open /proc"; SYS_openat, libc::AT_FDCWD, place, O_PATH);
         writer.oom_score(score)?;
     }
-    op!(writer, "enter the member"; SYS_setns, init.as_raw_fd(), NAMESPACES);
+    let namespaces = match confinement.rootless {
+        // Its network is the host's, and that is not for us to enter, although we are in it.
+        true => (NAMESPACES | libc::CLONE_NEWUSER) & !libc::CLONE_NEWNET,
+        false => NAMESPACES,
+    };
+    op!(writer, "enter the member"; SYS_setns, init.as_raw_fd(), namespaces);
     writer.fork(confinement, FORKED);
     writer.task(confinement, task)?;
     let mut script = writer.script;

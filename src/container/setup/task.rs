@@ -154,7 +154,9 @@ impl Writer {
         let (uid, gid) = (*uid, *gid);
         let list: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
         let list = self.script.bytes(&list);
-        op!(self, "set the groups"; SYS_setgroups, groups.len() as u64, list);
+        if !confinement.rootless {
+            op!(self, "set the groups"; SYS_setgroups, groups.len() as u64, list);
+        }
         op!(self, format!("become group {gid}"); SYS_setresgid, gid, gid, gid);
         op!(self, "keep capabilities"; SYS_prctl, libc::PR_SET_KEEPCAPS, 1u32, 0u32, 0u32, 0u32);
         op!(self, format!("become user {uid}"); SYS_setresuid, uid, uid, uid);

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    os::fd::AsRawFd,
     path::{Component, Path, PathBuf},
 };
 
@@ -30,15 +29,19 @@ impl Writer {
     pub(super) fn mount_tree(&mut self, plan: &Plan, prepared: &Prepared) -> io::Result<()> {
         let slave = libc::MS_REC | libc::MS_SLAVE;
         op!(self, "separate the mount tree from the host's"; SYS_mount, 0u32, self.slash, 0u32, slave, 0u32);
+        let sandbox = self.tree(Some(Slot::Sandbox), "take hold of the sandbox", &prepared.sandbox)?;
         match &prepared.root {
-            Some(_) => self.own_root(plan, prepared),
-            None => self.host_root(plan, prepared),
+            Some(root) => {
+                let root = self.tree(Some(Slot::Root), "take hold of the root file system", root)?;
+                self.own_root(plan, prepared, root, sandbox)
+            }
+            None => self.host_root(plan, prepared, sandbox),
         }
     }
 
     /// The host's root as Mesos shows it: only `/proc` is new, and the sandbox is a mount of its own, so that
     /// everything below it can be found from a descriptor.
-    fn host_root(&mut self, plan: &Plan, prepared: &Prepared) -> io::Result<()> {
+    fn host_root(&mut self, plan: &Plan, prepared: &Prepared, sandbox: Arg) -> io::Result<()> {
         let directory = O_PATH | libc::O_DIRECTORY;
         open!(self in Slot::Root, "open /"; SYS_openat, libc::AT_FDCWD, self.slash, directory);
         let proc = self.fresh_in(Some(Slot::Proc), "proc", &[], NOTHING_SPECIAL)?;
@@ -47,18 +50,16 @@ impl Writer {
         self.attach("mount /proc", proc, place);
         let place = self.script.path(&plan.sandbox)?;
         let place = open!(self, "open the sandbox"; SYS_openat, libc::AT_FDCWD, place, directory);
-        self.attach("mount the sandbox", prepared.sandbox.as_raw_fd(), place);
-        self.volumes(plan, prepared, Base::HostRoot)?;
+        self.attach("mount the sandbox", sandbox, place);
+        self.volumes(plan, prepared, Base::HostRoot, sandbox)?;
         // The working directory may lie below what is now under a mount.
         op!(self, "change to /"; SYS_chdir, self.slash);
         Ok(())
     }
 
     /// A root file system of its own.
-    fn own_root(&mut self, plan: &Plan, prepared: &Prepared) -> io::Result<()> {
-        let Some(root) = prepared.root.as_ref().map(AsRawFd::as_raw_fd) else {
-            return Ok(());
-        };
+    fn own_root(&mut self, plan: &Plan, prepared: &Prepared, root: Arg, sandbox: Arg) -> io::Result<()> {
+        let rootless = prepared.confinement.rootless;
         let base = Base::Root(root);
         let (empty, slash) = (self.empty, self.slash);
         let from_fd = libc::MOVE_MOUNT_F_EMPTY_PATH;
@@ -66,28 +67,17 @@ impl Writer {
 
         let proc = self.fresh_in(Some(Slot::Proc), "proc", &[], NOTHING_SPECIAL)?;
         self.mount_at("mount /proc", base, "proc", proc)?;
-        let sys = self.fresh_in(Some(Slot::Sys), "sysfs", &[], NOTHING_SPECIAL | mount::READ_ONLY)?;
+        let sys = self.kernel_objects(rootless)?;
         self.mount_at("mount /sys", base, "sys", sys)?;
         let options = [("mode", "755"), ("size", "4k")];
         let cgroup = self.fresh("tmpfs", &options, NOTHING_SPECIAL | mount::READ_ONLY)?;
         // Not there when the kernel has no cgroups.
-        let place = self.find(
-            "find /sys/fs/cgroup",
-            Base::Own(sys),
-            Path::new("fs/cgroup"),
-            true,
-            1,
-        )?;
+        let place = self.find("find /sys/fs/cgroup", base, Path::new("sys/fs/cgroup"), true, 1)?;
         self.attach_only("mount /sys/fs/cgroup", cgroup, place);
-        self.devices(plan, base)?;
+        self.devices(plan, base, rootless)?;
 
-        self.mount_at(
-            "mount the sandbox",
-            base,
-            SANDBOX_IN_IMAGE,
-            prepared.sandbox.as_raw_fd(),
-        )?;
-        self.volumes(plan, prepared, base)?;
+        self.mount_at("mount the sandbox", base, SANDBOX_IN_IMAGE, sandbox)?;
+        self.volumes(plan, prepared, base, sandbox)?;
         self.protect(plan, base)?;
         // I-12: as the image says, made if it is not there.
         let cwd = plain(&plan.cwd);
@@ -105,7 +95,19 @@ impl Writer {
         Ok(())
     }
 
-    fn devices(&mut self, plan: &Plan, base: Base) -> io::Result<()> {
+    /// `/sys`. Only who owns the network namespace may have a new one; others see the host's.
+    fn kernel_objects(&mut self, rootless: bool) -> io::Result<Register> {
+        if !rootless {
+            return self.fresh_in(Some(Slot::Sys), "sysfs", &[], NOTHING_SPECIAL | mount::READ_ONLY);
+        }
+        let place = self.script.text("/sys")?;
+        let flags = CLONE_TREE | libc::AT_RECURSIVE as u32;
+        let sys = open!(self in Slot::Sys, "bind /sys"; SYS_open_tree, libc::AT_FDCWD, place, flags);
+        self.set_read_only("make /sys read-only", sys, true);
+        Ok(sys)
+    }
+
+    fn devices(&mut self, plan: &Plan, base: Base, rootless: bool) -> io::Result<()> {
         let dev = self.fresh_in(
             Some(Slot::Dev),
             "tmpfs",
@@ -114,6 +116,15 @@ impl Writer {
         )?;
         self.mount_at("mount /dev", base, "dev", dev)?;
         for device in &plan.devices {
+            if rootless {
+                // Nodes of our own are not for us to make; those of the host are there.
+                let step = format!("bind /dev/{}", device.name);
+                let place = self.script.text(&format!("/dev/{}", device.name))?;
+                let tree = open!(self, step.clone(); SYS_open_tree, libc::AT_FDCWD, place, CLONE_TREE);
+                let target = self.target(step.clone(), Base::Own(dev), Path::new(&device.name), false)?;
+                self.attach(step, tree, target);
+                continue;
+            }
             let (name, mode) = (self.script.text(&device.name)?, libc::S_IFCHR | device.mode);
             let number = libc::makedev(device.major, device.minor);
             op!(self, format!("make /dev/{}", device.name); SYS_mknodat, dev, name, mode, number);
@@ -129,10 +140,12 @@ impl Writer {
             op!(self, "make the links of /dev"; SYS_symlinkat, to, dev, name);
         }
         let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+        // There is no such group in a namespace with nobody but root.
+        let options = if rootless { &options[..2] } else { &options[..] };
         let terminals = self.fresh_in(
             Some(Slot::Terminals),
             "devpts",
-            &options,
+            options,
             mount::NO_SUID | mount::NO_EXEC,
         )?;
         self.mount_at("mount /dev/pts", Base::Own(dev), "pts", terminals)?;
@@ -142,10 +155,10 @@ impl Writer {
 
     /// The plan's mounts, each found from the root or the sandbox at the moment it is made: an earlier one may hold
     /// the place of a later one (V-16).
-    fn volumes(&mut self, plan: &Plan, prepared: &Prepared, root: Base) -> io::Result<()> {
+    fn volumes(&mut self, plan: &Plan, prepared: &Prepared, root: Base, sandbox: Arg) -> io::Result<()> {
         for (volume, made) in plan.mounts.iter().zip(&prepared.mounts) {
             let tree: Arg = match &made.source {
-                Source::Tree(fd) => fd.as_raw_fd().into(),
+                Source::Tree(tree) => self.tree(None, &format!("take hold of {}", volume.field), tree)?,
                 Source::Tmpfs { size, mode } => {
                     let (mode, size) = (format!("{mode:o}"), size.map(|size| size.to_string()));
                     let options: Vec<_> = [("mode", mode.as_str())]
@@ -161,7 +174,7 @@ impl Writer {
             };
             let (base, path): (Arg, &Path) = match &volume.target {
                 Target::Root(path) => (root.into(), path),
-                Target::Sandbox(path) => (prepared.sandbox.as_raw_fd().into(), path),
+                Target::Sandbox(path) => (sandbox, path),
             };
             let step = format!("mount {} at {path:?}", volume.field);
             let place = self.target(step.clone(), base, path, made.directory)?;
