@@ -38,8 +38,8 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Waits for the end of everything in it, and tells of processes that the kernel kills meanwhile: the member may
-    /// go on without one of them.
+    /// Waits for the end of everything in it. A process that the kernel kills for want of memory is its end too, as
+    /// it is in Mesos: what is left without it is rarely what it was, and nobody would be told.
     async fn gone(&mut self) -> std::io::Result<Ended> {
         loop {
             let kill = async {
@@ -52,10 +52,13 @@ impl Member {
                 biased;
                 ended = self.process.gone() => return ended,
                 kills = kill => match kills {
-                    Ok(kills) => tracing::warn!(
-                        "member `{}`: the kernel has killed {kills} of its processes for want of memory",
-                        self.confinement.plan.member
-                    ),
+                    Ok(kills) => {
+                        tracing::warn!(
+                            "member `{}`: the kernel has killed {kills} of its processes for want of memory",
+                            self.confinement.plan.member
+                        );
+                        self.process.kill();
+                    }
                     // Nothing more will be heard of it; the verdict at the end still counts.
                     Err(_) => self.oom = None,
                 },

@@ -7,7 +7,10 @@ use podling::{
     loopback::agent::Agent,
     mesos::{
         codec::Encoding,
-        v1::{DurationInfo, TaskState::*, framework_info::capability, task_status::Reason},
+        v1::{
+            CommandInfo, ContainerInfo, DurationInfo, Image, LinuxInfo, TaskInfo, TaskState::*,
+            container_info, framework_info::capability, image, task_status::Reason,
+        },
     },
 };
 
@@ -268,6 +271,32 @@ fn max_completion_time_x_01_x_02_an_expired_task_fails_and_its_sibling_is_killed
 }
 
 #[test]
+fn resource_limitation_r_06_g_08_want_of_memory_is_told_with_the_limit() {
+    // The one process that takes too much is not the last of its member.
+    let mut hog = task("hog", "tail -c 300m /dev/zero | tail > /dev/null; sleep 1000");
+    hog.container = Some(ContainerInfo {
+        r#type: container_info::Type::Mesos.into(),
+        linux_info: Some(LinuxInfo {
+            share_cgroups: Some(false),
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    let outcome = agent()
+        .task_group(group([hog, Sleeper::new().task("quiet")]))
+        .start()
+        .unwrap()
+        .finish();
+    good(&outcome);
+    assert_eq!(outcome.state("hog"), Some(TaskFailed));
+    let status = last(&outcome, "hog");
+    assert_eq!(status.reason(), Reason::ContainerLimitationMemory, "{status:?}");
+    let limit = &status.limitation.as_ref().unwrap().resources[0];
+    assert_eq!((limit.name.as_str(), limit.scalar.unwrap().value), ("mem", 32.0));
+    assert_eq!(outcome.state("quiet"), Some(TaskKilled));
+}
+
+#[test]
 fn no_transition_from_killing_to_finished_k_08_exit_0_after_sigterm_is_killed() {
     let place = Place::new();
     let ready = place.file("ready");
@@ -330,16 +359,19 @@ fn k_05_k_12_a_second_kill_shortens_the_deadline() {
 
 #[test]
 fn launch_group_failure_l_1_l_05_l_06_a_group_that_cannot_start_never_starts_and_harms_no_other() {
-    type Spoil = fn(&mut podling::mesos::v1::CommandInfo);
-    let causes: [(&str, Spoil); 3] = [
-        ("no such user", |command| {
-            command.user = Some("no-such-user-here".into())
+    type Spoil = fn(&mut TaskInfo);
+    let causes: [(&str, Spoil); 4] = [
+        ("no such user", |task| {
+            command(task).user = Some("no-such-user-here".into());
         }),
-        ("no such program", |command| {
-            command.shell = Some(false);
-            command.value = Some("/nonexistent/program".into());
+        ("no such program", |task| {
+            command(task).shell = Some(false);
+            command(task).value = Some("/nonexistent/program".into());
         }),
-        ("nothing to run", |command| command.value = None),
+        ("nothing to run", |task| command(task).value = None),
+        ("an image that is nowhere", |task| {
+            task.container = Some(with_image("127.0.0.1:1/none:x"))
+        }),
     ];
     let sleeper = Sleeper::new();
     let agent = agent()
@@ -351,7 +383,7 @@ fn launch_group_failure_l_1_l_05_l_06_a_group_that_cannot_start_never_starts_and
     for (number, (cause, spoil)) in causes.into_iter().enumerate() {
         let (bad, good) = (format!("bad{number}"), format!("good{number}"));
         let mut doomed = task(&bad, "true");
-        doomed.command.as_mut().map(spoil).unwrap();
+        spoil(&mut doomed);
         let witness = place.file(&good);
         agent.launch(group([
             doomed,
@@ -387,6 +419,27 @@ fn launch_group_failure_l_1_l_05_l_06_a_group_that_cannot_start_never_starts_and
     assert!(sleeper.processes() > 0);
     agent.kill("other").unwrap();
     good(&agent.finish());
+}
+
+fn command(task: &mut TaskInfo) -> &mut CommandInfo {
+    task.command.get_or_insert_default()
+}
+
+fn with_image(name: &str) -> ContainerInfo {
+    ContainerInfo {
+        r#type: container_info::Type::Mesos.into(),
+        mesos: Some(container_info::MesosInfo {
+            image: Some(Image {
+                r#type: image::Type::Docker.into(),
+                docker: Some(image::Docker {
+                    name: name.to_owned(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+        }),
+        ..Default::default()
+    }
 }
 
 #[test]
