@@ -2,8 +2,9 @@
 //! reaches the others, and what it all takes in memory.
 //!
 //! `cargo bench --bench executor`; `PODLING_EXECUTOR` measures another binary, such as the static one that is
-//! shipped, and `PODLING_BENCH_RUNS` changes the number of runs. Between runs is a pause of 150 ms: back to back, the
-//! kernel is warmer than it ever is on an agent. Raw results go to `benches/results/executor.json`.
+//! shipped, `PODLING_BENCH_RUNS` changes the number of runs, and `PODLING_BENCH_NOTE` is kept with the results.
+//! Between runs is a pause of 150 ms: back to back, the kernel is warmer than it ever is on an agent. Raw results go
+//! to `benches/results/executor.json`.
 
 // A benchmark that cannot go on may end at once.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -175,6 +176,9 @@ impl Bench {
     fn memory(&mut self) {
         let ids: Vec<String> = (0..10).map(|number| format!("m{number}")).collect();
         let names: Vec<&str> = ids.iter().map(String::as_str).collect();
+        // Another one beside it, as on any node: what both have is not private.
+        let other = self.agent(vec![task("other", shell("sleep 1000"))]);
+        other.wait_told(&["other"], TaskState::TaskRunning).unwrap();
         let agent = self.agent(ids.iter().map(|id| task(id, shell("sleep 1000"))).collect());
         agent.wait_told(&names, TaskState::TaskRunning).unwrap();
         thread::sleep(Duration::from_millis(500));
@@ -194,8 +198,10 @@ impl Bench {
                 "binary bytes": size,
             }),
         );
-        agent.shutdown();
-        assert!(agent.finish().is_good());
+        for agent in [agent, other] {
+            agent.shutdown();
+            assert!(agent.finish().is_good());
+        }
     }
 
     fn report(&mut self, what: &str, mut micros: Vec<u64>) {
@@ -218,6 +224,7 @@ impl Bench {
             "processors": thread::available_parallelism().map_or(0, usize::from),
             "load": load.trim(),
             "runs": self.runs,
+            "note": env::var("PODLING_BENCH_NOTE").unwrap_or_default(),
             "results": self.results,
         });
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
