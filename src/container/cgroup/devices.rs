@@ -2,7 +2,7 @@
 //!
 //! Version 1 has lists to write to. Version 2 asks a small BPF program, which we make from the same rules.
 
-use super::{Cgroup, CgroupError, layout::Controller};
+use super::{CgroupError, branches::Cgroup, layout::Controller};
 use crate::sys::bpf::{self, Instruction};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-use super::{Cgroup, CgroupError, layout::Controller, tree::Node, watch};
+use super::{CgroupError, branches::Cgroup, layout::Controller, tree::Node, watch};
 
 /// A freezer that has not taken hold by then will not; signals go out all the same.
 const FREEZE_PATIENCE: Duration = Duration::from_millis(20);

@@ -19,7 +19,8 @@ use rustix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    Cgroup, CgroupError, MemberCgroup,
+    CgroupError, MemberCgroup,
+    branches::Cgroup,
     layout::Controller,
     stats::{self, MemoryStats},
     tree::Node,

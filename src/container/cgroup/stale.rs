@@ -8,8 +8,10 @@ use std::{
 };
 
 use super::{
-    Branch, Cgroup, CgroupError, Home,
+    CgroupError,
+    branches::{Branch, Cgroup},
     layout::{Controller, Version},
+    places::Home,
     tree::Node,
 };
 

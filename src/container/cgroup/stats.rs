@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Cgroup, layout::Controller, tree::Node};
+use super::{branches::Cgroup, layout::Controller, tree::Node};
 
 /// Parts are `None` where this machine has no controller that counts them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

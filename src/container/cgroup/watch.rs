@@ -8,7 +8,7 @@ use std::{io, os::fd::OwnedFd, time::Duration};
 use rustix::fs::OFlags;
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{Cgroup, CgroupError, tree::Node};
+use super::{CgroupError, branches::Cgroup, tree::Node};
 use crate::sys::ready;
 
 /// Even with a notice we look again now and then: a lost one must not be for ever.
