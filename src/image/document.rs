@@ -55,7 +55,7 @@ pub enum Document {
 pub enum DocumentError {
     #[error("it is larger than {MAX_DOCUMENT} bytes")]
     TooLarge,
-    #[error("it is not valid JSON of its kind: {0}")]
+    #[error("it is not valid JSON of its kind")]
     Json(#[from] serde_json::Error),
     #[error("it is a schema 1 manifest, a format that registries gave up in 2019; push the image again")]
     Schema1,
@@ -73,7 +73,7 @@ pub enum DocumentError {
     LayerType { index: usize, media_type: String },
     #[error("it has {0} layers, more than {MAX_LAYERS}")]
     TooManyLayers(usize),
-    #[error("it names content by an unusable digest: {0}")]
+    #[error("it names content by an unusable digest")]
     Digest(#[from] DigestError),
     #[error("it offers nothing for {wanted}; it has {offered}")]
     NoPlatform { wanted: Platform, offered: String },

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    future, io,
+    fmt, future, io,
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -30,12 +30,11 @@ use super::{
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
-/// Why there is no image. The sentence names the image; the sources say what happened.
-#[derive(Debug, thiserror::Error)]
-#[error("image {reference} cannot be had: {problem}")]
+/// Why there is no image: displayed as one sentence with all causes, since it ends up in the message of a failed
+/// member. It therefore has no source of its own; questions go to [`PullError::problem`].
+#[derive(Debug)]
 pub struct PullError {
     reference: String,
-    #[source]
     problem: Box<Problem>,
 }
 
@@ -43,13 +42,36 @@ impl PullError {
     pub fn problem(&self) -> &Problem {
         &self.problem
     }
+
+    /// The node has no room: nothing is wrong with the image.
+    pub fn is_disk_full(&self) -> bool {
+        match &*self.problem {
+            Problem::Layer { source, .. } => source.is_disk_full(),
+            Problem::Store(error) => error.is_disk_full(),
+            _ => false,
+        }
+    }
+}
+
+impl std::error::Error for PullError {}
+
+impl fmt::Display for PullError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "image {} cannot be had", self.reference)?;
+        let mut cause: Option<&dyn std::error::Error> = Some(&*self.problem);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     #[error(transparent)]
     Source(#[from] SourceError),
-    #[error("the {what} {digest} is unusable: {source}")]
+    #[error("the {what} {digest} is unusable")]
     Document {
         what: &'static str,
         digest: Digest,
@@ -68,7 +90,7 @@ pub enum Problem {
         wanted: u64,
         got: u64,
     },
-    #[error("layer {digest}: {source}")]
+    #[error("layer {digest}")]
     Layer { digest: Digest, source: LayerError },
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -34,7 +34,6 @@ pub struct RegistryReference {
 #[error("image reference {reference:?}: {problem}")]
 pub struct ReferenceError {
     reference: String,
-    #[source]
     problem: ReferenceProblem,
 }
 

@@ -114,10 +114,7 @@ impl LayerError {
     pub fn is_disk_full(&self) -> bool {
         match self {
             LayerError::Unpack(error) => error.is_disk_full(),
-            LayerError::Store { source, .. } => matches!(
-                source.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ),
+            LayerError::Store { source, .. } => super::is_disk_full(source),
             _ => false,
         }
     }

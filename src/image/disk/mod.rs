@@ -47,6 +47,19 @@ pub struct StoreError {
     source: io::Error,
 }
 
+impl StoreError {
+    pub fn is_disk_full(&self) -> bool {
+        is_disk_full(&self.source)
+    }
+}
+
+pub(super) fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// An image as the store remembers it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct ImageRecord {

@@ -29,7 +29,7 @@ pub enum UnpackError {
     Entry { name: String, refusal: Refusal },
     #[error(transparent)]
     Archive(ArchiveError),
-    #[error("{0}")]
+    #[error(transparent)]
     OverBudget(#[from] OverBudget),
     /// The bytes could not be had or decompressed.
     #[error("its bytes cannot be read")]
@@ -54,8 +54,7 @@ impl UnpackError {
 
     /// The node's disk is full: nothing is wrong with the image.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, UnpackError::Io { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        matches!(self, UnpackError::Io { source, .. } if super::disk::is_disk_full(source))
     }
 
     /// A limit hidden in a read error comes out as what it is.
