@@ -266,7 +266,7 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Request>>, behaviour: &Behaviour) {
     }
 }
 
-fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
+pub fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);

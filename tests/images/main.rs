@@ -13,4 +13,6 @@ mod registry;
 mod sources;
 mod stack;
 mod store;
+mod tls;
 mod tree;
+mod trees;
