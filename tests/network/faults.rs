@@ -35,15 +35,14 @@ fn everything() -> Config {
         .to_string(),
     )
     .unwrap();
-    let config = config(
+    config(
         "default_network = 'a'
          [networks.a]
          subnets = ['10.70.0.0/24', 'fd70:1::/64']
          [cni]
          config_dirs = ['/run/net.d']
          plugin_dirs = ['/usr/lib/cni']",
-    );
-    config
+    )
 }
 
 fn wish(manager: &Manager) -> Request {

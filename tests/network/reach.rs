@@ -144,7 +144,7 @@ fn w_1_a_udp_flow_follows_its_port() {
                 .tear_down()
                 .await
                 .unwrap();
-            let client = Caller::new(&outside(9, &[]), node_address(9, ipv6), 31001);
+            let client = Caller::new(outside(9, &[]), node_address(9, ipv6), 31001);
             assert_eq!(client.ask().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
             for name in ["one", "two"] {
                 let pod = manager.set_up(&request, name).await.unwrap();
