@@ -309,6 +309,14 @@ impl NetworkConfig {
 }
 
 impl Network {
+    pub fn has_ipv4(&self) -> bool {
+        self.stacks.iter().any(|stack| stack.subnet.is_ipv4())
+    }
+
+    pub fn has_ipv6(&self) -> bool {
+        self.stacks.iter().any(|stack| !stack.subnet.is_ipv4())
+    }
+
     fn check_beside(&self, other: &Network) -> Result<(), ConfigError> {
         if self.bridge == other.bridge {
             let what = format!(

@@ -16,7 +16,7 @@ use super::{
     error::kernel,
     lease::{self, Claim, Entry, Lease},
     names::{self, Files, NodeResolvers},
-    node::{Addresses, BridgePlan, DefaultRoutes, Interface, Namespace, Node, Witness},
+    node::{Addresses, BridgePlan, DefaultRoutes, Interface, Namespace, Node, Witness, own_interfaces},
     pod::{Held, give_up},
     request::{Attachment, Kind, Maker, Plugins, PortMapping, RequestError},
     ruleset::Found,
@@ -105,8 +105,7 @@ impl Manager {
         match &request.kind {
             Kind::Host => Ok(PodNetwork::host(request.hostname.clone(), self.agent_address)),
             Kind::Agent(infos) => {
-                let node = self.node()?;
-                let interfaces = blocking(move || node.interfaces()).await?;
+                let interfaces = blocking(own_interfaces).await?;
                 Ok(PodNetwork::agent(
                     request.hostname.clone(),
                     infos.clone(),

@@ -7,7 +7,7 @@ use std::{
     fs, io,
     net::IpAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -295,6 +295,12 @@ impl Node {
                 network.bridge, network.name
             ))
         };
+        if network.has_ipv4() {
+            self.forwarding("net/ipv4/ip_forward", network)?;
+        }
+        if network.has_ipv6() {
+            self.forwarding("net/ipv6/conf/all/forwarding", network)?;
+        }
         let mut route = hold(&self.route);
         let found = link::find(&mut route, &network.bridge).map_err(doing("look for"))?;
         let link = match found {
@@ -321,7 +327,7 @@ impl Node {
                 network: network.name.clone(),
             });
         }
-        self.forward(network)?;
+        Self::settle(network)?;
         let present = link::addresses(&mut route, link.index).map_err(doing("read the addresses of"))?;
         let mut batch = Batch::new();
         if !link.up {
@@ -360,34 +366,35 @@ impl Node {
         Ok(())
     }
 
-    /// The node's settings that a bridge needs. Those of the bridge itself are ours; forwarding is the whole node's.
-    fn forward(&self, network: &Network) -> Result<(), NetworkError> {
-        for stack in &network.stacks {
-            let four = stack.subnet.is_ipv4();
-            let key = if four {
-                "net/ipv4/ip_forward"
-            } else {
-                "net/ipv6/conf/all/forwarding"
-            };
-            if !setting_is(key, "1") {
-                if !self.enable_forwarding {
-                    return Err(NetworkError::NoForwarding {
-                        key,
-                        network: network.name.clone(),
-                    });
-                }
-                set(key, "1")?;
-                tracing::warn!(key, network = network.name, "turned on forwarding on this node");
-            }
-            if four {
-                // Lets answers to connections from the node's own loopback to a published port come back.
-                let key = format!("net/ipv4/conf/{}/route_localnet", network.bridge);
-                if !setting_is(&key, "1") {
-                    set(&key, "1")?;
-                }
-            }
+    /// Settings of the bridge itself.
+    fn settle(network: &Network) -> Result<(), NetworkError> {
+        let bridge = &network.bridge;
+        if network.has_ipv4() {
+            // Lets answers to connections from the node's own loopback to a published port come back.
+            keep(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
+        }
+        if Path::new("/proc/sys/net/ipv6").exists() {
+            // No pod makes itself the node's router (the class of CVE-2020-13401).
+            keep(&format!("net/ipv6/conf/{bridge}/accept_ra"), "0")?;
+            let disabled = if network.has_ipv6() { "0" } else { "1" };
+            keep(&format!("net/ipv6/conf/{bridge}/disable_ipv6"), disabled)?;
         }
         Ok(())
+    }
+
+    /// The one setting that is the whole node's, not ours.
+    fn forwarding(&self, key: &'static str, network: &Network) -> Result<(), NetworkError> {
+        if setting_is(key, "1") {
+            return Ok(());
+        }
+        if !self.enable_forwarding {
+            return Err(NetworkError::NoForwarding {
+                key,
+                network: network.name.clone(),
+            });
+        }
+        tracing::warn!(key, network = network.name, "turning on forwarding on this node");
+        keep(key, "1")
     }
 
     /// Makes the interface of one plan: a pair, its peer born in the pod's namespace, addresses and routes inside.
@@ -618,23 +625,23 @@ impl Node {
         let doing = kernel(format!("look for bridge {}", network.bridge));
         link::find(&mut hold(&self.route), &network.bridge).map_err(doing)
     }
+}
 
-    /// The addresses that this node itself has on `eth0`, `eth1`, …, in that order.
-    pub fn interfaces(&self) -> Result<Vec<(String, Addresses)>, NetworkError> {
-        let doing = || kernel("read the addresses of this node");
-        let mut route = hold(&self.route);
-        let mut links = link::all(&mut route).map_err(doing())?;
-        links.retain(|link| link.name != "lo");
-        links.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
-        let assigned = link::addresses(&mut route, 0).map_err(doing())?;
-        let of = |link: &Link| {
-            let ours = assigned
-                .iter()
-                .filter(|assigned| assigned.link == link.index && assigned.global);
-            ours.map(|assigned| (assigned.address, assigned.prefix)).collect()
-        };
-        Ok(links.iter().map(|link| (link.name.clone(), of(link))).collect())
-    }
+/// The interfaces of the calling thread's network other than the loopback, `eth0` before `eth1`, and their addresses.
+pub(super) fn own_interfaces() -> Result<Vec<(String, Addresses)>, NetworkError> {
+    let doing = || kernel("read our own addresses");
+    let mut route = Socket::open(Family::Route).map_err(|error| doing()(error.into()))?;
+    let mut links = link::all(&mut route).map_err(doing())?;
+    links.retain(|link| link.name != "lo");
+    links.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+    let assigned = link::addresses(&mut route, 0).map_err(doing())?;
+    let of = |link: &Link| {
+        let ours = assigned
+            .iter()
+            .filter(|assigned| assigned.link == link.index && assigned.global);
+        ours.map(|assigned| (assigned.address, assigned.prefix)).collect()
+    };
+    Ok(links.iter().map(|link| (link.name.clone(), of(link))).collect())
 }
 
 /// What a bridge of ours looks like. The address follows from the network's name and is given in the very message that
@@ -683,7 +690,11 @@ fn setting_is(key: &str, value: &str) -> bool {
     fs::read_to_string(format!("/proc/sys/{key}")).is_ok_and(|text| text.trim() == value)
 }
 
-fn set(key: &str, value: &'static str) -> Result<(), NetworkError> {
+/// Sets what is not so yet.
+fn keep(key: &str, value: &'static str) -> Result<(), NetworkError> {
+    if setting_is(key, value) {
+        return Ok(());
+    }
     let path = PathBuf::from(format!("/proc/sys/{key}"));
     fs::write(&path, value).map_err(|cause| NetworkError::Setting { path, value, cause })
 }

@@ -284,11 +284,12 @@ impl Socket {
         while open > 0 {
             let read = self.receive()?;
             let buffer = self.buffer.get(..read).unwrap_or_default();
-            for (kind, sequence, body) in messages(buffer) {
-                if i32::from(kind) != libc::NLMSG_ERROR || sequence <= base || sequence > base + count {
+            for (header, body) in messages(buffer) {
+                let ours = header.sequence > base && header.sequence <= base + count;
+                if i32::from(header.kind) != libc::NLMSG_ERROR || !ours {
                     continue;
                 }
-                let index = (sequence - base - 1) as usize;
+                let index = (header.sequence - base - 1) as usize;
                 let asked = is_acked(batch, index);
                 open -= usize::from(asked);
                 if let Some(found) = refusal(body, index) {
@@ -304,48 +305,64 @@ impl Socket {
     }
 
     /// Sends one request and collects all it is answered with: a dump, or a single object.
+    ///
+    /// A dump in whose course others changed something is not a picture of any moment; it is asked for again.
     pub fn request(&mut self, batch: &Batch) -> Result<Vec<Answer>, Refused> {
+        const ATTEMPTS: usize = 10;
+        for _ in 0..ATTEMPTS {
+            if let Some(answers) = self.ask(batch)? {
+                return Ok(answers);
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EINTR).into())
+    }
+
+    /// `None`: the answer is inconsistent.
+    fn ask(&mut self, batch: &Batch) -> Result<Option<Vec<Answer>>, Refused> {
         let base = self.send(batch)?;
         let mut answers = Vec::new();
-        let mut size = 0;
+        let (mut size, mut consistent) = (0, true);
         loop {
             let read = self.receive()?;
             let buffer = self.buffer.get(..read).unwrap_or_default();
-            let mut done = false;
-            for (kind, sequence, body) in messages(buffer) {
-                if sequence != base + 1 {
+            for (header, body) in messages(buffer) {
+                if header.sequence != base + 1 {
                     continue;
                 }
-                match i32::from(kind) {
-                    libc::NLMSG_DONE => done = true,
-                    libc::NLMSG_ERROR => match refusal(body, 0) {
-                        Some(refused) => return Err(refused),
-                        None => done = true,
-                    },
-                    _ => {
+                consistent &= header.flags & libc::NLM_F_DUMP_INTR as u16 == 0;
+                match i32::from(header.kind) {
+                    // Both begin with an error number, 0 for none.
+                    libc::NLMSG_DONE | libc::NLMSG_ERROR => {
+                        return match refusal(body, 0) {
+                            Some(refused) => Err(refused),
+                            None => Ok(consistent.then_some(answers)),
+                        };
+                    }
+                    kind => {
                         size += body.len();
                         if size > DUMP_LIMIT {
                             return Err(io::Error::from_raw_os_error(libc::EMSGSIZE).into());
                         }
                         answers.push(Answer {
-                            kind,
+                            kind: kind as u16,
                             body: body.to_vec(),
                         });
                     }
                 }
-            }
-            if done {
-                return Ok(answers);
             }
         }
     }
 
     /// Answers the number that the batch's own counting starts from.
     fn send(&mut self, batch: &Batch) -> io::Result<u32> {
-        let base = self.epoch;
-        // Wraps after four thousand million messages; a late answer that old does not exist.
-        self.epoch = base.checked_add(batch.starts.len() as u32).unwrap_or(0);
-        let base = if self.epoch == 0 { 0 } else { base };
+        let count = batch.starts.len() as u32;
+        // Starts anew after four thousand million messages; a late answer that old does not exist.
+        let base = if self.epoch.checked_add(count).is_some() {
+            self.epoch
+        } else {
+            0
+        };
+        self.epoch = base + count;
         let mut bytes = batch.bytes.clone();
         for (index, start) in batch.starts.iter().enumerate() {
             if let Some(place) = bytes.get_mut(start + 8..start + 12) {
@@ -389,15 +406,26 @@ fn is_acked(batch: &Batch, index: usize) -> bool {
     flags.is_some_and(|bytes| u16::from_ne_bytes(bytes) & flag::ACK != 0)
 }
 
-/// Splits what one `recv` gave into (kind, sequence, body).
-fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u32, &[u8])> {
+/// The fixed start of every message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Header {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+}
+
+/// Splits what one `recv` gave into messages; stops at the first that does not fit.
+fn messages(mut rest: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
-        let kind = u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?);
-        let sequence = u32::from_ne_bytes(rest.get(8..12)?.try_into().ok()?);
+        let header = Header {
+            kind: u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?),
+            flags: u16::from_ne_bytes(rest.get(6..8)?.try_into().ok()?),
+            sequence: u32::from_ne_bytes(rest.get(8..12)?.try_into().ok()?),
+        };
         let body = rest.get(HEADER..length)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, sequence, body))
+        Some((header, body))
     })
 }
 
@@ -460,8 +488,8 @@ mod tests {
                 m.u8(2, 9);
             });
         });
-        let (kind, sequence, body) = messages(batch.as_bytes()).next().unwrap();
-        assert_eq!((kind, sequence), (7, 1));
+        let (header, body) = messages(batch.as_bytes()).next().unwrap();
+        assert_eq!((header.kind, header.sequence), (7, 1));
         let outer = Reader::new(&body[4..]);
         assert_eq!(outer.find(3), Some(&b"eth0\0"[..]));
         let inner = Reader::new(outer.find(18).unwrap());
@@ -473,7 +501,7 @@ mod tests {
     #[test]
     fn cut_answers_end_the_walk() {
         let mut batch = Batch::new();
-        batch.add(7, 0, &[], |m| m.text(1, "some words"));
+        batch.add(7, 0, &[], |m| m.text(1, "eleven byte"));
         let whole = batch.as_bytes();
         for cut in 0..whole.len() {
             assert_eq!(messages(&whole[..cut]).count(), 0);

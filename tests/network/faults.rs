@@ -408,14 +408,7 @@ fn what_stands_in_the_way_is_told_before_anything_is_made() {
         sh("ip addr del 10.70.0.77/24 dev lo; echo 0 > /proc/sys/net/ipv4/ip_forward");
         let mut still = everything();
         still.enable_forwarding = false;
-        let error = {
-            let manager = Manager::open(still).unwrap();
-            manager
-                .set_up(&request(&manager), "pod")
-                .await
-                .unwrap_err()
-                .to_string()
-        };
+        let error = refused(still).await;
         assert!(
             error.starts_with("net/ipv4/ip_forward is 0 on this node and we may not change it"),
             "{error}"

@@ -39,6 +39,13 @@ fn a_pods_namespace_is_as_containers_expect() {
         assert_eq!(in_pod(&pod, "ip -6 -o addr show dev eth0"), "");
         assert!(in_pod(&pod, "ip -o link show eth0").contains("mtu 1400"));
         assert_eq!(in_pod(&pod, "ip -o link | wc -l").trim(), "2");
+        // No pod makes itself the router of the node.
+        let bridge = manager.report().await.unwrap().bridges[0].1.clone();
+        assert_eq!(
+            sh(&format!("cat /proc/sys/net/ipv6/conf/{bridge}/accept_ra")),
+            "0\n"
+        );
+        assert_eq!(sh(&format!("ip -6 -o addr show dev {bridge}")), "");
         pod.tear_down().await.unwrap();
     });
 }
@@ -118,6 +125,7 @@ fn n_01_members_share_what_the_agent_made() {
         assert_eq!(pod.container_ip(), Some("10.80.0.5".parse().unwrap()));
         pod.tear_down().await.unwrap();
         assert_eq!(sh("ip -o addr; nft list ruleset"), before);
+        assert_eq!(sh("ls /run"), "");
     });
 }
 
