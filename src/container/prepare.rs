@@ -151,7 +151,7 @@ fn possible_without_root(plan: &Plan) -> Result<(), LaunchError> {
     if let Network::Join(_) = plan.namespaces.network {
         return refused("a network of the pod's own");
     }
-    if let Rootfs::Overlay { .. } = plan.rootfs {
+    if let Rootfs::Mounted(_) | Rootfs::Overlay { .. } = plan.rootfs {
         return refused("a root file system of layers");
     }
     match plan
@@ -177,6 +177,10 @@ fn root(plan: &Plan, rootless: bool) -> Result<(Option<Tree>, Option<OwnedFd>), 
                     error,
                 )
             }),
+        Rootfs::Mounted(mount) => mount
+            .try_clone()
+            .map(|files| (Some(Tree::Detached(Arc::clone(mount))), Some(files)))
+            .map_err(|error| LaunchError::step(&plan.member, "take hold of the image's root", error)),
         Rootfs::Overlay { lower, upper, work } => Directories::open(lower, upper, work)
             .and_then(|directories| directories.mount())
             .and_then(|mount| Ok((Some(mount.try_clone()?), mount)))

@@ -1,7 +1,7 @@
 //! What an operator may change: a file, then `PODLING_*` variables over it; every value knows where it came from.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     ffi::{OsStr, OsString},
     fmt, io,
     path::{Path, PathBuf},
@@ -11,6 +11,7 @@ use std::{
 use crate::{
     container::cgroup::{self, Bound, Placement},
     mesos::{codec::Encoding, duration},
+    network,
 };
 
 /// Read when it exists; [`FILE_VARIABLE`] names another, which then must exist.
@@ -33,8 +34,40 @@ pub struct Config {
     pub record_limit: usize,
     pub launch_deadline: Duration,
     pub black_box_limit: u64,
+    pub images: ImagesConfig,
+    pub network: NetworkSetting,
     pub cgroups: cgroup::Config,
     pub run_dir: PathBuf,
+}
+
+/// Where images come from and where they are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImagesConfig {
+    pub store: PathBuf,
+    /// Bytes of layers to keep when they are not in use; `None` keeps everything.
+    pub quota: Option<u64>,
+    pub insecure: Vec<String>,
+    pub mirrors: HashMap<String, Vec<String>>,
+    pub credentials: Option<PathBuf>,
+}
+
+impl Default for ImagesConfig {
+    fn default() -> Self {
+        ImagesConfig {
+            store: PathBuf::from("/var/lib/podling/images"),
+            quota: None,
+            insecure: Vec::new(),
+            mirrors: HashMap::new(),
+            credentials: None,
+        }
+    }
+}
+
+/// The node's networks, and the words that say so.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NetworkSetting {
+    text: String,
+    pub config: network::Config,
 }
 
 impl Default for Config {
@@ -51,6 +84,8 @@ impl Default for Config {
             record_limit: 64 << 20,
             launch_deadline: Duration::from_secs(600),
             black_box_limit: 1 << 20,
+            images: ImagesConfig::default(),
+            network: NetworkSetting::default(),
             cgroups: cgroup::Config::default(),
             run_dir: PathBuf::from("/run/podling"),
         }
@@ -197,6 +232,92 @@ pub static KEYS: &[Key] = &[
         show: |config| config.black_box_limit.to_string(),
     },
     Key {
+        name: "images_store",
+        about: "The node's image store, shared by all executors.",
+        read: |config, text| {
+            config.images.store = absolute(text)?;
+            Ok(())
+        },
+        show: |config| config.images.store.display().to_string(),
+    },
+    Key {
+        name: "images_quota",
+        about: "Bytes of layers to keep in the store when they are not in use, or `unlimited`.",
+        read: |config, text| {
+            config.images.quota = match text {
+                "unlimited" => None,
+                text => Some(number(text, 0, u64::MAX)?),
+            };
+            Ok(())
+        },
+        show: |config| {
+            let quota = config.images.quota;
+            quota.map_or("unlimited".to_owned(), |quota| quota.to_string())
+        },
+    },
+    Key {
+        name: "images_insecure",
+        about: "Registries that are spoken to without TLS: `host[:port]`, separated by commas.",
+        read: |config, text| {
+            config.images.insecure = list(text);
+            Ok(())
+        },
+        show: |config| config.images.insecure.join(","),
+    },
+    Key {
+        name: "images_mirrors",
+        about: "What is asked before a registry: `docker.io=mirror:5000,other quay.io=mirror:5000`.",
+        read: |config, text| {
+            config.images.mirrors = text
+                .split_whitespace()
+                .map(|entry| match entry.split_once('=') {
+                    Some((registry, mirrors)) if !registry.is_empty() && !list(mirrors).is_empty() => {
+                        Ok((registry.to_owned(), list(mirrors)))
+                    }
+                    _ => Err(format!("has `{entry}`, which is not `registry=mirror,mirror`")),
+                })
+                .collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        show: |config| {
+            let mirrors = config.images.mirrors.iter();
+            let mut shown: Vec<String> = mirrors
+                .map(|(registry, mirrors)| format!("{registry}={}", mirrors.join(",")))
+                .collect();
+            shown.sort();
+            shown.join(" ")
+        },
+    },
+    Key {
+        name: "images_credentials",
+        about: "A docker config.json with credentials for registries; a pod's own take their place.",
+        read: |config, text| {
+            config.images.credentials = Some(absolute(text)?);
+            Ok(())
+        },
+        show: |config| {
+            let path = config.images.credentials.as_ref();
+            path.map_or(String::new(), |path| path.display().to_string())
+        },
+    },
+    Key {
+        name: "network",
+        about: "The node's networks as a table (in a variable as an inline one): default_network, networks, dns, cni, ….",
+        read: |config, text| {
+            let table = toml::from_str::<BTreeMap<String, network::Config>>(&format!("network = {text}"));
+            let mut table =
+                table.map_err(|error| format!("is no network configuration: {}", error.message()))?;
+            let parsed = table.remove("network").unwrap_or_default();
+            parsed.check().map_err(|error| format!("is wrong: {error}"))?;
+            config.network = NetworkSetting {
+                text: text.to_owned(),
+                config: parsed,
+            };
+            Ok(())
+        },
+        show: |config| config.network.text.clone(),
+    },
+    Key {
         name: "cgroups",
         about: "Where members' cgroups go: `own`, below the executor's, `none`, or a path in every hierarchy. \
                 Only in `own` does the agent end members that outlive us.",
@@ -260,6 +381,14 @@ pub static KEYS: &[Key] = &[
         show: |config| config.run_dir.display().to_string(),
     },
 ];
+
+fn list(text: &str) -> Vec<String> {
+    let entries = text.split(',').map(str::trim);
+    entries
+        .filter(|entry| !entry.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
 
 fn truth(text: &str) -> Result<bool, String> {
     text.parse()
@@ -470,6 +599,9 @@ mod tests {
             ("encoding = \"xml\"\n", "`xml` is neither"),
             ("launch_deadline = \"0secs\"\n", "longer than nothing"),
             ("encoding = \n", "executor.toml"),
+            ("images_mirrors = \"docker.io\"\n", "not `registry=mirror"),
+            ("[network]\ndefault_networks = \"x\"\n", "unknown field"),
+            ("[network]\ndefault_network = \"x\"\n", "not one of the networks"),
         ];
         for (text, expected) in cases {
             let (_dir, path) = file(text);
@@ -532,8 +664,19 @@ mod tests {
         let mut config = Config {
             ca_file: Some("/ca.pem".into()),
             agent_name: Some("agent".into()),
+            images: ImagesConfig {
+                quota: Some(5),
+                insecure: list("a:1, b"),
+                mirrors: [("docker.io".into(), list("m:1,n")), ("q.io".into(), list("m"))].into(),
+                credentials: Some("/auth.json".into()),
+                ..ImagesConfig::default()
+            },
             ..Config::default()
         };
+        let network = "{ default_network = \"a\", networks = { a = { subnets = [\"10.1.0.0/24\"] } } }";
+        let network_key = KEYS.iter().find(|key| key.name == "network").expect("a key");
+        (network_key.read)(&mut config, network).expect("a network");
+        assert_eq!(config.network.config.networks.len(), 1);
         let before = config.clone();
         for key in KEYS {
             let shown = (key.show)(&config);

@@ -12,8 +12,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::mpsc;
 
+use super::provision::{Kept, Provided};
 use crate::{
-    container::{Gated, LaunchError, Running, Runtime, plan::Plan},
+    container::{Gated, LaunchError, Running, Runtime},
     group::{Event, Exit, Failure, MemberId, MemberSignal},
 };
 
@@ -42,8 +43,13 @@ impl Keepers {
         (keepers, answers_in)
     }
 
-    /// Begins to prepare; members are prepared side by side.
-    pub fn prepare(&mut self, member: MemberId, runtime: Arc<Runtime>, plan: Plan) {
+    /// Begins to prepare; members are prepared side by side. `provided` is the work that ends in a plan.
+    pub fn prepare(
+        &mut self,
+        member: MemberId,
+        runtime: Arc<Runtime>,
+        provided: impl Future<Output = Result<Provided, Failure>> + 'static,
+    ) {
         let (orders, orders_in) = mpsc::unbounded_channel();
         self.orders.insert(member, orders);
         let keeper = Keeper {
@@ -51,7 +57,7 @@ impl Keepers {
             orders: orders_in,
             answers: self.answers.clone(),
         };
-        tokio::spawn(keeper.keep(runtime, plan));
+        tokio::task::spawn_local(keeper.keep(runtime, provided));
     }
 
     /// A member that could not even be begun.
@@ -97,8 +103,14 @@ struct Keeper {
 struct GivenUp;
 
 impl Keeper {
-    async fn keep(mut self, runtime: Arc<Runtime>, plan: Plan) {
-        let answer = match self.start(&runtime, plan).await {
+    async fn keep(
+        mut self,
+        runtime: Arc<Runtime>,
+        provided: impl Future<Output = Result<Provided, Failure>>,
+    ) {
+        // What the member stands on outlives it.
+        let mut kept = None;
+        let answer = match self.start(&runtime, provided, &mut kept).await {
             Err(GivenUp) => Event::Discarded(self.member),
             Ok(Err(failed)) => failed,
             Ok(Ok(mut running)) => {
@@ -113,7 +125,23 @@ impl Keeper {
     }
 
     /// Up to the success of the exec; the failure is the answer to give.
-    async fn start(&mut self, runtime: &Runtime, plan: Plan) -> Result<Result<Running, Event>, GivenUp> {
+    async fn start(
+        &mut self,
+        runtime: &Runtime,
+        provided: impl Future<Output = Result<Provided, Failure>>,
+        kept: &mut Option<Kept>,
+    ) -> Result<Result<Running, Event>, GivenUp> {
+        let plan = match unless_given_up(&mut self.orders, provided).await? {
+            Ok(provided) => {
+                *kept = Some(provided.kept);
+                if let Some(infos) = provided.network_infos {
+                    let member = Some(self.member);
+                    let _ = self.answers.send(Event::Network { member, infos });
+                }
+                provided.plan
+            }
+            Err(failure) => return Ok(Err(Event::PrepareFailed(self.member, failure))),
+        };
         let gated: Gated = match unless_given_up(&mut self.orders, runtime.prepare(plan)).await? {
             Ok(gated) => gated,
             Err(error) => return Ok(Err(Event::PrepareFailed(self.member, failure(&error)))),

@@ -17,6 +17,7 @@ pub mod environment;
 mod keeper;
 mod logging;
 mod planner;
+mod provision;
 mod sandbox;
 pub mod session;
 mod shell;
@@ -90,7 +91,9 @@ fn live(start: Instant) -> Result<(), Box<dyn Error>> {
         .max_blocking_threads(2)
         .thread_keep_alive(Duration::from_secs(1))
         .build()?;
-    runtime.block_on(shell::run(environment, config, start))?;
+    // The keepers stay on this thread, with which their members die.
+    let keepers = tokio::task::LocalSet::new();
+    keepers.block_on(&runtime, shell::run(environment, config, start))?;
     Ok(())
 }
 

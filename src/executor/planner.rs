@@ -5,7 +5,8 @@ use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc};
 use super::{
     cgroups::{Cgroups, Place},
     config::Config,
-    sandbox::Sandbox,
+    provision::{Draft, Provided, Provisioner},
+    sandbox::{self, Sandbox},
     sentence,
 };
 use crate::{
@@ -19,7 +20,8 @@ pub struct Planner {
     /// A host that cannot run members says so in the status of each.
     runtime: Result<Arc<Runtime>, String>,
     cgroups: Cgroups,
-    defaults: plan::Defaults,
+    defaults: Arc<plan::Defaults>,
+    provisioner: Provisioner,
     ip: Option<IpAddr>,
     sandbox: Sandbox,
     /// Task and container of the members that are there.
@@ -41,7 +43,8 @@ impl Planner {
         Planner {
             runtime,
             cgroups: Cgroups::open(name, &config.cgroups, &config.run_dir),
-            defaults: plan::Defaults::default(),
+            defaults: Arc::default(),
+            provisioner: Provisioner::new(config, name, sandbox.path().join(sandbox::PRIVATE)),
             ip,
             sandbox,
             members: HashMap::new(),
@@ -60,13 +63,25 @@ impl Planner {
             .map_err(|error| failed(sentence(&error)))
     }
 
+    /// Reads what this executor is to have for a network; see [`Provisioner::learn`].
+    pub fn learn(&mut self, executor: &v1::ExecutorInfo, network: Option<&serde_json::Value>) -> bool {
+        self.provisioner.learn(executor, network)
+    }
+
+    /// What is known at once about a member, and the work that makes its plan of it.
     pub fn plan(
         &mut self,
         member: MemberId,
         group: GroupId,
         container: &str,
-        task: &v1::TaskInfo,
-    ) -> Result<(Arc<Runtime>, plan::Plan), Failure> {
+        task: &Arc<v1::TaskInfo>,
+    ) -> Result<
+        (
+            Arc<Runtime>,
+            impl Future<Output = Result<Provided, Failure>> + 'static,
+        ),
+        Failure,
+    > {
         let of_member = |text: String| format!("member `{}`: {text}", task.name.escape_debug());
         if has_image(task) {
             return Err(failed(of_member(
@@ -91,13 +106,14 @@ impl Planner {
             oom_score_adj,
             ..plan::Context::default()
         };
-        let plan = plan::member(task, None, &context, &self.defaults).map_err(|error| Failure {
-            message: of_member(sentence(&error)),
-            invalid: true,
-        })?;
+        let draft = Draft {
+            task: task.clone(),
+            context,
+            defaults: self.defaults.clone(),
+        };
         self.members
             .insert(member, (task.task_id.value.clone(), container.to_owned()));
-        Ok((runtime, plan))
+        Ok((runtime, self.provisioner.provide(group, container, draft)))
     }
 
     /// E-07, for a member that is about to run. A missing convenience does not stop a pod.
@@ -115,7 +131,8 @@ impl Planner {
     }
 
     /// The executor ends in an orderly way, after all its members.
-    pub fn release(self) {
+    pub async fn release(self) {
+        self.provisioner.finish().await;
         self.cgroups.release();
     }
 }

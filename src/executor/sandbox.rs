@@ -22,6 +22,9 @@ use rustix::{
     io::Errno,
 };
 
+/// The directory that is ours alone, inside the sandbox.
+pub const PRIVATE: &str = ".podling";
+
 #[derive(Debug, thiserror::Error)]
 #[error("sandbox {}: cannot {step} {name}: {source}", .sandbox.display())]
 pub struct SandboxError {
@@ -73,7 +76,7 @@ impl Sandbox {
 
     /// The directory that is ours alone.
     pub fn private(&self) -> Result<OwnedFd, SandboxError> {
-        self.subdirectory(".podling", Mode::RWXU)
+        self.subdirectory(PRIVATE, Mode::RWXU)
     }
 
     /// Where a member's own sandbox is; the runtime makes it, for only there the member's user is known.

@@ -54,8 +54,9 @@ pub async fn run(environment: Environment, config: Config, start: Instant) -> Re
     let sandbox = Sandbox::open(&environment.sandbox)?;
     // Then the agent: everything below happens while it looks at our SUBSCRIBE.
     let (calls, notices) = Session::start(&environment, &config)?;
-    let mut shell = Shell::new(environment, config, start, sandbox, calls);
-    shell.serve(notices).await
+    Shell::new(environment, config, start, sandbox, calls)
+        .serve(notices)
+        .await
 }
 
 struct Shell {
@@ -124,7 +125,7 @@ impl Shell {
         }
     }
 
-    async fn serve(&mut self, mut notices: mpsc::Receiver<Notice>) -> Result<(), ShellError> {
+    async fn serve(mut self, mut notices: mpsc::Receiver<Notice>) -> Result<(), ShellError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(ShellError::Signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ShellError::Signals)?;
         while !self.machine.is_done() {
@@ -155,8 +156,10 @@ impl Shell {
         if let Some(calls) = self.calls.take() {
             calls.finish().await;
         }
+        // Members that are still there go now, and then what they stand on.
+        drop(self.keepers);
         if let Some(planner) = self.planner.take() {
-            planner.release();
+            planner.release().await;
         }
         match self.failure.take() {
             Some(error) => Err(error.into()),
@@ -194,7 +197,13 @@ impl Shell {
                     self.step(event);
                     if let Some(subscribed) = subscribed {
                         self.subscribed = true;
-                        let infos = address::network_infos(&subscribed.executor_info, self.ip);
+                        let executor = &subscribed.executor_info;
+                        let extras = self.machine.extras();
+                        let network = extras.and_then(|extras| extras.network.clone());
+                        let infos = match self.planner().learn(executor, network.as_ref()) {
+                            true => Vec::new(),
+                            false => address::network_infos(executor, self.ip),
+                        };
                         self.step(Event::Network { member: None, infos });
                     }
                 }
@@ -265,7 +274,7 @@ impl Shell {
                     .clone()
                     .and_then(|()| self.planner().plan(member, group, &container, &task));
                 match planned {
-                    Ok((runtime, plan)) => self.keepers.prepare(member, runtime, plan),
+                    Ok((runtime, provided)) => self.keepers.prepare(member, runtime, provided),
                     Err(failure) => self.keepers.fail(member, failure),
                 }
             }

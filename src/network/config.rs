@@ -44,7 +44,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The one nftables table (family inet) that is ours.
     pub table: String,
-    /// For pods that name no network, and for names that neither CNI nor `networks` knows.
+    /// For pods that name no network.
     pub default_network: String,
     pub networks: BTreeMap<String, NetworkConfig>,
     /// resolv.conf of pods whose network has no dns of its own; else the node's (N-05).

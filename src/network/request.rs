@@ -250,24 +250,12 @@ impl Extras<'_> {
         }
         let mut attachments = Vec::new();
         let mut published = BTreeMap::new();
-        let mut joined = BTreeMap::new();
+        let mut joined = BTreeSet::new();
         for (index, value) in list.iter().enumerate() {
             let at = format!("{at}.networks[{index}]");
             let attachment = self.attachment(&at, value, mode, index, &mut published)?;
-            // Two names may mean the same bridge: names that nobody knows fall back to the default network.
-            let network = match &attachment.by {
-                Maker::Bridge(network) => format!("bridge {}", network.bridge),
-                Maker::Cni => format!("CNI {}", attachment.name),
-            };
-            if let Some(before) = joined.insert(network, attachment.name.clone()) {
-                let what = if before == attachment.name {
-                    format!("the pod is already in network `{before}`")
-                } else {
-                    format!(
-                        "`{}` is the same network on this node as `{before}`",
-                        attachment.name
-                    )
-                };
+            if !joined.insert(attachment.name.clone()) {
+                let what = format!("the pod is already in network `{}`", attachment.name);
                 return Err(fault(format!("{at}.name"), what));
             }
             attachments.push(attachment);
@@ -384,12 +372,10 @@ impl Extras<'_> {
             }
             _ => match self.networks.get(name) {
                 Some(network) => Maker::Bridge(network.clone()),
-                None if mode == Mode::Container && self.networks.default().is_some() => {
-                    Maker::Bridge(self.default_network(&at)?)
-                }
                 None => {
                     let what = format!(
-                        "no network `{name}` on this node; there are: {}",
+                        "this node has no network `{name}`: neither a CNI configuration list nor the executor's \
+                         configuration names it; there are: {}",
                         self.networks.names()
                     );
                     return Err(fault(at, what));
@@ -577,11 +563,6 @@ mod tests {
             error,
             "data.network.networks[1].name: the pod is already in network `back`"
         );
-        let error = read(json!({"networks": [{"name": "x"}, {"name": "y"}]})).unwrap_err();
-        assert_eq!(
-            error,
-            "data.network.networks[1].name: `y` is the same network on this node as `x`"
-        );
     }
 
     #[test]
@@ -607,8 +588,6 @@ mod tests {
                 json!({"mode": "cni", "networks": [{"name": "calico"}]}),
                 vec!["CNI"],
             ),
-            // A name that nobody knows: the built-in bridge.
-            (json!({"networks": [{"name": "dcos"}]}), vec![DEFAULT_NETWORK]),
         ] {
             assert_eq!(
                 own(extras.clone()).iter().map(bridge).collect::<Vec<_>>(),
@@ -704,7 +683,12 @@ mod tests {
             ),
             (
                 json!({"mode": "bridge", "networks": [{"name": "x"}]}),
-                "data.network.networks[0].name: no network `x` on this node; there are: back, mesos-bridge",
+                "data.network.networks[0].name: this node has no network `x`: neither",
+            ),
+            // Not quietly some other one.
+            (
+                json!({"networks": [{"name": "dcos"}]}),
+                "data.network.networks[0].name: this node has no network `dcos`: neither",
             ),
             (
                 mapping(json!({})),

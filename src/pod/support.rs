@@ -9,7 +9,7 @@ use super::{
 };
 
 /// One switch for each capability that a definition can ask for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Support {
     pub images: bool,
     pub container_networks: bool,
@@ -21,7 +21,29 @@ pub struct Support {
     pub gpus: bool,
 }
 
+impl Default for Support {
+    fn default() -> Self {
+        Support {
+            images: true,
+            container_networks: true,
+            ..Support::NOTHING
+        }
+    }
+}
+
 impl Support {
+    /// Plain members on the host's root and network.
+    pub const NOTHING: Support = Support {
+        images: false,
+        container_networks: false,
+        checks: false,
+        secrets: false,
+        artifacts: false,
+        persistent_volumes: false,
+        constraints: false,
+        gpus: false,
+    };
+
     pub(super) fn check(&self, pod: &Pod, out: &mut Violations) {
         let root = Place::root();
         let mut refuse = |supported: bool, asked: bool, place: Place, what: &str| {

@@ -591,7 +591,7 @@ fn all_violations_come_at_once() {
 #[test]
 fn what_cannot_run_yet_is_refused_by_name() {
     let nothing = Profile {
-        support: Support::default(),
+        support: Support::NOTHING,
         ..Profile::default()
     };
     let violations = read(&fixture("seed-complete-pod"), &nothing).unwrap_err();

@@ -24,6 +24,7 @@ use super::{
     signals::Interrupts,
 };
 use crate::{
+    executor,
     loopback::master::{Cluster, Options},
     mesos::codec::Encoding,
     pod::{Pod, Profile},
@@ -103,6 +104,25 @@ impl Drop for WorkDir {
     }
 }
 
+/// The networks that pods can name here: bridges of this machine under the names that clusters have for theirs.
+const NETWORKS: &str = "{ default_network = \"mesos-bridge\", networks = { \
+     mesos-bridge = { subnets = [\"10.167.0.0/16\"], bridge = \"podling0\" }, \
+     dcos = { subnets = [\"10.168.0.0/16\"], bridge = \"podling1\" } } }";
+
+/// Settings of executors that whoever starts us has in the environment are theirs too.
+fn executor_environment(ours: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let mut settings = vec![("PODLING_NETWORK".to_owned(), NETWORKS.to_owned())];
+    for (name, value) in ours {
+        if name == executor::config::FILE_VARIABLE
+            || executor::config::KEYS.iter().any(|key| key.variable() == name)
+        {
+            settings.retain(|(known, _)| *known != name);
+            settings.push((name, value));
+        }
+    }
+    settings
+}
+
 impl Up {
     pub(super) fn run(self) -> Ended {
         let profile = Profile::default();
@@ -145,7 +165,7 @@ impl Up {
             resources: RESOURCES.to_owned(),
             default_executor: executor.clone(),
             work_dir: work_dir.clone(),
-            executor_environment: Vec::new(),
+            executor_environment: executor_environment(std::env::vars()),
         })?;
 
         let mut settings = settings(Some(executor));
@@ -265,4 +285,47 @@ async fn verdict(scheduler: &Handle) -> Result<Option<bool>, Failure> {
             .iter()
             .all(|(_, condition)| *condition == Condition::Finished),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executors_know_the_networks_and_what_our_environment_says() {
+        let network = executor::config::KEYS.iter().find(|key| key.name == "network");
+        let variable = network.map(executor::config::Key::variable).unwrap();
+        let plain = executor_environment(std::iter::empty());
+        assert_eq!(plain, [(variable.clone(), NETWORKS.to_owned())]);
+        let variables: Vec<_> = plain
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        let effective = executor::config::Effective::load(&variables).unwrap();
+        assert_eq!(
+            effective
+                .config
+                .network
+                .config
+                .networks
+                .keys()
+                .collect::<Vec<_>>(),
+            ["dcos", "mesos-bridge"]
+        );
+        let ours = [
+            ("PODLING_NETWORK", "{}"),
+            ("PODLING_LOG", "debug"),
+            ("PODLING_URL", "x"),
+            ("HOME", "/"),
+        ];
+        let ours = ours.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let given = executor_environment(ours.into_iter());
+        assert_eq!(
+            given,
+            [
+                ("PODLING_NETWORK".to_owned(), "{}".to_owned()),
+                ("PODLING_LOG".to_owned(), "debug".to_owned())
+            ]
+        );
+    }
 }

@@ -131,7 +131,7 @@ pub enum Network {
 }
 
 /// What the member sees as `/`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Rootfs {
     /// The host's, as Mesos does it for tasks without an image.
     Host,
@@ -139,6 +139,8 @@ pub enum Rootfs {
         path: PathBuf,
         read_only: bool,
     },
+    /// Somebody has mounted it for this member alone, detached (`fsmount`), as an image's layers are.
+    Mounted(Arc<OwnedFd>),
     /// Mounted for the member alone and gone with it.
     Overlay {
         /// The topmost layer first.

@@ -87,11 +87,9 @@ impl Writer {
         let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
         let (base, name) = match (&confinement.plan.rootfs, task.gate) {
             // A place of our own making; the member's name for it may have got another meaning.
-            (Rootfs::Directory { .. } | Rootfs::Overlay { .. }, true) => {
-                (Register::of(Slot::Terminals), "ptmx")
-            }
-            (Rootfs::Directory { .. } | Rootfs::Overlay { .. }, false) => (self.open_root(), "dev/pts/ptmx"),
             (Rootfs::Host, _) => (self.open_root(), "dev/ptmx"),
+            (_, true) => (Register::of(Slot::Terminals), "ptmx"),
+            (_, false) => (self.open_root(), "dev/pts/ptmx"),
         };
         let name = self.script.text(name)?;
         let master = open!(self, "open a terminal"; SYS_openat, base, name, flags);

@@ -122,7 +122,9 @@ fn for_agent(launch: &Launch<'_>, network: &Network) -> v1::NetworkInfo {
     }
 }
 
+/// In the words of [`network::request`](crate::network::request).
 fn for_executor(launch: &Launch<'_>, networks: &[&Network]) -> Vec<u8> {
+    let bridge = networks.iter().all(|network| network.mode == NetworkMode::Bridge);
     let networks: Vec<_> = networks
         .iter()
         .map(|network| {
@@ -137,10 +139,16 @@ fn for_executor(launch: &Launch<'_>, networks: &[&Network]) -> Vec<u8> {
                     port
                 })
                 .collect();
-            json!({"name": name(launch, network), "labels": network.labels, "portMappings": ports})
+            let mut asked = json!({"labels": network.labels, "portMappings": ports});
+            // The bridge is the node's default network, whatever its operator calls that.
+            if !bridge {
+                asked["name"] = json!(name(launch, network));
+            }
+            asked
         })
         .collect();
-    json!({"podling": 1, "network": {"networks": networks}})
+    let mode = if bridge { "bridge" } else { "container" };
+    json!({"podling": 1, "network": {"mode": mode, "networks": networks}})
         .to_string()
         .into_bytes()
 }

@@ -326,6 +326,34 @@ fn ports_are_mapped_on_the_networks_an_endpoint_names() {
         data["network"]["networks"][0]["portMappings"][0]["hostPort"],
         31000
     );
+    assert_eq!(data["network"]["mode"], "container");
+    assert_eq!(understood(&data), ["a", "b"]);
+    let pod = networked(json!([{"mode": "container/bridge"}]), json!([]));
+    let own = Delivery::Own(Box::default());
+    let group = launch(pod, target(&[]), own);
+    let data: Value = serde_json::from_slice(group.executor.data.as_ref().unwrap()).unwrap();
+    assert_eq!(understood(&data), ["mesos-bridge"]);
+}
+
+/// The names of the networks that our executor makes of it, on a node that knows `a` and `b`.
+fn understood(data: &Value) -> Vec<String> {
+    use crate::network::{config::Config, request::Kind};
+    let mut config = Config::default();
+    for (name, subnet) in [("a", "10.1.0.0/24"), ("b", "10.2.0.0/24")] {
+        let mut network = config.networks["mesos-bridge"].clone();
+        network.subnets = vec![subnet.parse().unwrap()];
+        network.bridge = Some(name.to_owned());
+        config.networks.insert(name.to_owned(), network);
+    }
+    let manager = crate::network::Manager::open(config).unwrap();
+    let request = manager.read(None, Some(&data["network"])).unwrap();
+    let Kind::Own(attachments) = request.kind else {
+        panic!("{request:?}")
+    };
+    attachments
+        .into_iter()
+        .map(|attachment| attachment.name)
+        .collect()
 }
 
 #[test]

@@ -1,0 +1,251 @@
+//! What members get from the node before they are planned: their group's network, and their images.
+//!
+//! ```text
+//!  Draft ──▶ network of the group (made once, shared) ──▶ images (pulled, mounted) ──▶ Plan, and what it stands on
+//! ```
+//!
+//! All of it is one future for each member, and dropping that undoes what it made. What stays (a lease on an image,
+//! the directory that takes a member's writes, the group's network) is held by [`Kept`] as long as the member lives.
+
+mod images;
+mod network;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use self::{
+    images::{Images, Writes},
+    network::{Group, Networks},
+};
+use super::{config::Config, sentence};
+use crate::{
+    container::plan::{self, MountSource, Plan, Rootfs},
+    group::{Failure, GroupId},
+    image::Image,
+    mesos::v1,
+};
+
+/// How long the end of an executor waits for networks and files to be undone; the rest is left to the next clean-up.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// One per executor. The image store and the node's networks are opened with the first member that needs them.
+#[derive(Debug)]
+pub struct Provisioner {
+    images: Arc<Images>,
+    networks: Networks,
+    groups: HashMap<GroupId, Weak<Group>>,
+    /// Where we keep files of our own, in directories by purpose.
+    private: PathBuf,
+    alive: Alive,
+    ended: mpsc::Receiver<Infallible>,
+}
+
+/// Held by whatever still has something to undo.
+type Alive = mpsc::Sender<Infallible>;
+
+/// Everything about a member that is known at once.
+#[derive(Debug)]
+pub struct Draft {
+    pub task: Arc<v1::TaskInfo>,
+    pub context: plan::Context,
+    pub defaults: Arc<plan::Defaults>,
+}
+
+/// A member that can be prepared.
+#[derive(Debug)]
+pub struct Provided {
+    pub plan: Plan,
+    /// What its updates say of its network, if that is its group's own (N-09, U-09).
+    pub network_infos: Option<Vec<v1::NetworkInfo>>,
+    pub kept: Kept,
+}
+
+/// What a member stands on; to be dropped after it.
+#[derive(Debug)]
+pub struct Kept {
+    _images: Vec<Image>,
+    _writes: Vec<Writes>,
+    _group: Arc<Group>,
+}
+
+impl Provisioner {
+    /// `pod` names the networks of this executor on the node, `private` is a directory in the sandbox that is ours.
+    pub fn new(config: &Config, pod: &str, private: PathBuf) -> Self {
+        let (alive, ended) = mpsc::channel(1);
+        Provisioner {
+            images: Arc::new(Images::new(config)),
+            networks: Networks::new(config.network.clone(), pod),
+            groups: HashMap::new(),
+            private,
+            alive,
+            ended,
+        }
+    }
+
+    /// Reads what this executor is to have for a network. Answers whether its groups have networks of their own, so
+    /// that the agent's address is not theirs.
+    pub fn learn(&mut self, executor: &v1::ExecutorInfo, network: Option<&serde_json::Value>) -> bool {
+        self.networks.learn(executor, network)
+    }
+
+    /// The work of one member. The first of a group to get there makes the group's network.
+    pub fn provide(
+        &mut self,
+        group: GroupId,
+        container: &str,
+        draft: Draft,
+    ) -> impl Future<Output = Result<Provided, Failure>> + 'static {
+        let group = self.group(group);
+        let images = self.images.clone();
+        let writes = self.private.join("rootfs").join(container);
+        let alive = self.alive.clone();
+        async move {
+            let named = |text: String| format!("member `{}`: {text}", draft.task.name.escape_debug());
+            let network = group.network().await?;
+            let work = Work {
+                images: &images,
+                writes: &writes,
+                alive: &alive,
+            };
+            let stack = work.stack(&draft.task).await.map_err(|problem| Failure {
+                message: named(problem.message),
+                invalid: problem.invalid,
+            })?;
+            let mut context = draft.context;
+            if let Some(rootfs) = stack.rootfs {
+                context.rootfs = rootfs;
+            }
+            context.image_volumes = stack.volumes;
+            let files = match &network {
+                Some(network) => {
+                    context.network = Some(network.namespace.clone());
+                    context.hostname.clone_from(&network.hostname);
+                    context.container_ip.clone_from(&network.address);
+                    network.files.as_path()
+                }
+                None => Path::new(network::NODE),
+            };
+            // A member on the host's root sees the node's files already.
+            if network.is_some() || !context.rootfs.is_host() {
+                context.mounts.extend(network::mounts(files, &context.rootfs));
+            }
+            let config = stack.image.as_ref().map(Image::config);
+            let plan = plan::member(&draft.task, config, &context, &draft.defaults);
+            Ok(Provided {
+                plan: plan.map_err(|error| Failure {
+                    message: named(sentence(&error)),
+                    invalid: true,
+                })?,
+                network_infos: network.as_ref().map(|network| network.infos.clone()),
+                kept: Kept {
+                    _images: stack.image.into_iter().chain(stack.others).collect(),
+                    _writes: stack.writes,
+                    _group: group,
+                },
+            })
+        }
+    }
+
+    fn group(&mut self, id: GroupId) -> Arc<Group> {
+        self.groups.retain(|_, group| group.strong_count() > 0);
+        if let Some(group) = self.groups.get(&id).and_then(Weak::upgrade) {
+            return group;
+        }
+        let group = Arc::new(self.networks.group(id, &self.private, &self.alive));
+        self.groups.insert(id, Arc::downgrade(&group));
+        group
+    }
+
+    /// Waits until nothing is left to undo, within limits.
+    pub async fn finish(self) {
+        let Provisioner { alive, mut ended, .. } = self;
+        drop(alive);
+        if tokio::time::timeout(LAST_WAIT, ended.recv()).await.is_err() {
+            tracing::warn!("networks or files of members are left to the next clean-up");
+        }
+    }
+}
+
+/// A step that failed, without the member's name.
+#[derive(Debug)]
+struct Trouble {
+    message: String,
+    /// The definition itself is wrong.
+    invalid: bool,
+}
+
+impl Trouble {
+    fn invalid(message: impl Into<String>) -> Self {
+        Trouble {
+            message: message.into(),
+            invalid: true,
+        }
+    }
+
+    fn failed(message: impl Into<String>) -> Self {
+        Trouble {
+            message: message.into(),
+            invalid: false,
+        }
+    }
+}
+
+/// What one member's images are made with.
+struct Work<'a> {
+    images: &'a Images,
+    writes: &'a Path,
+    alive: &'a Alive,
+}
+
+/// A member's images, mounted.
+#[derive(Default)]
+struct Stack {
+    image: Option<Image>,
+    rootfs: Option<Rootfs>,
+    /// Sources of the volumes that come from images, by index (V-11).
+    volumes: BTreeMap<usize, MountSource>,
+    others: Vec<Image>,
+    writes: Vec<Writes>,
+}
+
+impl Work<'_> {
+    async fn stack(&self, task: &v1::TaskInfo) -> Result<Stack, Trouble> {
+        let mut stack = Stack::default();
+        let Some(container) = &task.container else {
+            return Ok(stack);
+        };
+        let wanted = container.mesos.as_ref().and_then(|mesos| mesos.image.as_ref());
+        if let Some(wanted) = wanted {
+            let image = self.images.get("container.mesos.image", wanted).await?;
+            let writes = Writes::at(self.writes.join("root"), self.alive);
+            stack.rootfs = Some(Rootfs::Mounted(Arc::new(writes.mount(&image)?)));
+            stack.writes.push(writes);
+            stack.image = Some(image);
+        }
+        for (index, volume) in container.volumes.iter().enumerate() {
+            let Some(wanted) = &volume.image else { continue };
+            let at = format!("container.volumes[{index}].image");
+            let image = self.images.get(&at, wanted).await?;
+            let mount = if volume.mode() == v1::volume::Mode::Rw {
+                let writes = Writes::at(self.writes.join(format!("volume-{index}")), self.alive);
+                let mount = writes.mount(&image)?;
+                stack.writes.push(writes);
+                mount
+            } else {
+                images::read_only(&image)?
+            };
+            stack
+                .volumes
+                .insert(index, MountSource::Detached(Arc::new(mount)));
+            stack.others.push(image);
+        }
+        Ok(stack)
+    }
+}

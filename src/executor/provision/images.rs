@@ -1,0 +1,231 @@
+//! Members' images: from the node's store, through overlayfs, to a mount.
+
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use tokio::{runtime::Handle, sync::OnceCell};
+
+use super::{Alive, Trouble};
+use crate::{
+    executor::{
+        config::{Config, ImagesConfig},
+        sentence,
+    },
+    image::{Credentials, Image, PullOptions, Reference, Store, StoreConfig},
+    mesos::v1,
+};
+
+/// The node's images as this executor sees them.
+#[derive(Debug)]
+pub struct Images {
+    config: ImagesConfig,
+    store: OnceCell<Store>,
+}
+
+impl Images {
+    pub fn new(config: &Config) -> Self {
+        Images {
+            config: config.images.clone(),
+            store: OnceCell::new(),
+        }
+    }
+
+    /// Gives an image, whole and checked (P-05, P-06). `at` is its place in the task.
+    pub async fn get(&self, at: &str, wanted: &v1::Image) -> Result<Image, Trouble> {
+        let docker = match (wanted.r#type(), &wanted.docker) {
+            (v1::image::Type::Docker, Some(docker)) => docker,
+            (v1::image::Type::Docker, None) => {
+                return Err(Trouble::invalid(format!("{at}.docker: is missing")));
+            }
+            (v1::image::Type::Appc, _) => {
+                let what = "images of type APPC are not supported; use DOCKER";
+                return Err(Trouble::invalid(format!("{at}.type: {what}")));
+            }
+        };
+        let reference: Reference = docker
+            .name
+            .parse()
+            .map_err(|error| Trouble::invalid(format!("{at}: {}", sentence(&error))))?;
+        let options = PullOptions {
+            force: !wanted.cached(),
+            credentials: docker
+                .config
+                .as_ref()
+                .map(|secret| credentials(at, secret))
+                .transpose()?,
+            ..PullOptions::default()
+        };
+        let store = self.store().await?;
+        // Boxed, for it is large and mostly not needed.
+        let pulled = Box::pin(store.resolve_and_pull(&reference, &options));
+        pulled.await.map_err(|error| Trouble::failed(sentence(&error)))
+    }
+
+    async fn store(&self) -> Result<&Store, Trouble> {
+        let open = || async {
+            let config = self.config.clone();
+            let opened = tokio::task::spawn_blocking(move || open(&config)).await;
+            opened.unwrap_or_else(|error| Err(Trouble::failed(sentence(&error))))
+        };
+        self.store.get_or_try_init(open).await
+    }
+}
+
+fn open(config: &ImagesConfig) -> Result<Store, Trouble> {
+    let mut store = StoreConfig::new(&config.store);
+    store.quota = config.quota;
+    store.registries.insecure.clone_from(&config.insecure);
+    store.registries.mirrors.clone_from(&config.mirrors);
+    if let Some(path) = &config.credentials {
+        store.registries.credentials = Credentials::load(path).map_err(|error| {
+            Trouble::failed(format!(
+                "image credentials {}: {}",
+                path.display(),
+                sentence(&error)
+            ))
+        })?;
+    }
+    Store::open(store).map_err(|error| {
+        let path = config.store.display();
+        Trouble::failed(format!("image store {path}: {}", sentence(&error)))
+    })
+}
+
+/// P-06: a docker configuration that travels with the task.
+fn credentials(at: &str, secret: &v1::Secret) -> Result<Credentials, Trouble> {
+    let at = format!("{at}.docker.config");
+    match (secret.r#type(), &secret.value) {
+        (v1::secret::Type::Reference, _) => Err(Trouble::invalid(format!(
+            "{at}: the executor cannot resolve a secret of type REFERENCE; give its VALUE"
+        ))),
+        (_, Some(value)) => Credentials::parse(&value.data)
+            .map_err(|error| Trouble::invalid(format!("{at}: {}", sentence(&error)))),
+        (_, None) => Err(Trouble::invalid(format!("{at}: has no value"))),
+    }
+}
+
+/// Nobody can write to it, so all may share it.
+pub fn read_only(image: &Image) -> Result<OwnedFd, Trouble> {
+    mount(image, None)
+}
+
+fn mount(image: &Image, writes: Option<&Path>) -> Result<OwnedFd, Trouble> {
+    let rootfs = image.rootfs(writes);
+    let rootfs = rootfs.map_err(|error| Trouble::failed(sentence(&error)))?;
+    Ok(rootfs.into_mount())
+}
+
+/// The directory in the sandbox that takes what a member writes to its image; removed with this value.
+#[derive(Debug)]
+pub struct Writes {
+    path: PathBuf,
+    alive: Alive,
+}
+
+impl Writes {
+    pub fn at(path: PathBuf, alive: &Alive) -> Self {
+        Writes {
+            path,
+            alive: alive.clone(),
+        }
+    }
+
+    pub fn mount(&self, image: &Image) -> Result<OwnedFd, Trouble> {
+        mount(image, Some(&self.path))
+    }
+}
+
+impl Drop for Writes {
+    fn drop(&mut self) {
+        let (path, alive) = (std::mem::take(&mut self.path), self.alive.clone());
+        let remove = move || {
+            if let Err(error) = std::fs::remove_dir_all(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::debug!("{} stays: {error}", path.display());
+            }
+            // Its directory is the member's; others of it may still be there.
+            let _ = path.parent().map(std::fs::remove_dir);
+            drop(alive);
+        };
+        // It may be much; and without a runtime the agent collects it with the sandbox.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn_blocking(remove);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(kind: v1::secret::Type, data: Option<&str>) -> v1::Secret {
+        v1::Secret {
+            r#type: Some(kind.into()),
+            value: data.map(|data| v1::secret::Value {
+                data: data.as_bytes().to_vec().into(),
+            }),
+            ..Default::default()
+        }
+    }
+
+    fn refused(image: v1::Image) -> Trouble {
+        let images = Images::new(&Config::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(images.get("image", &image)).unwrap_err()
+    }
+
+    #[test]
+    fn p_06_a_secret_is_given_by_value_and_never_shown() {
+        use v1::secret::Type;
+        assert!(credentials("image", &secret(Type::Value, Some(r#"{"auths":{}}"#))).is_ok());
+        for (kind, data, sentence) in [
+            (Type::Reference, None, "REFERENCE; give its VALUE"),
+            (Type::Value, None, "has no value"),
+            (Type::Value, Some("{\"hunter2"), "image.docker.config: "),
+        ] {
+            let trouble = credentials("image", &secret(kind, data)).unwrap_err();
+            assert!(
+                trouble.invalid && trouble.message.contains(sentence),
+                "{trouble:?}"
+            );
+            assert!(!trouble.message.contains("hunter2"), "{trouble:?}");
+        }
+    }
+
+    #[test]
+    fn images_that_cannot_be_are_refused_before_anything_is_opened() {
+        let docker = |name: &str| v1::Image {
+            r#type: v1::image::Type::Docker.into(),
+            docker: Some(v1::image::Docker {
+                name: name.to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let appc = v1::Image {
+            r#type: v1::image::Type::Appc.into(),
+            ..Default::default()
+        };
+        for (image, sentence) in [
+            (appc, "APPC are not supported"),
+            (docker("Upper/Case"), "image: image reference \"Upper/Case\""),
+            (docker(""), "it is empty"),
+            (
+                v1::Image {
+                    docker: None,
+                    ..docker("")
+                },
+                "image.docker: is missing",
+            ),
+        ] {
+            let trouble = refused(image);
+            assert!(
+                trouble.invalid && trouble.message.contains(sentence),
+                "{trouble:?}"
+            );
+        }
+    }
+}
