@@ -165,7 +165,7 @@ mod tests {
         v1::Secret {
             r#type: Some(kind.into()),
             value: data.map(|data| v1::secret::Value {
-                data: data.as_bytes().to_vec().into(),
+                data: data.as_bytes().to_vec(),
             }),
             ..Default::default()
         }
