@@ -83,11 +83,6 @@ impl Planner {
         Failure,
     > {
         let of_member = |text: String| format!("member `{}`: {text}", task.name.escape_debug());
-        if has_image(task) {
-            return Err(failed(of_member(
-                "it has an image, and this version runs members without one only".into(),
-            )));
-        }
         let runtime = self.runtime.clone().map_err(failed)?;
         let sandbox: PathBuf = self
             .sandbox
@@ -135,13 +130,6 @@ impl Planner {
         self.provisioner.finish().await;
         self.cgroups.release();
     }
-}
-
-fn has_image(task: &v1::TaskInfo) -> bool {
-    let container = task.container.as_ref();
-    container
-        .and_then(|container| container.mesos.as_ref()?.image.as_ref())
-        .is_some()
 }
 
 fn failed(message: String) -> Failure {

@@ -145,3 +145,16 @@ pub fn processes(text: &str) -> usize {
         .filter(|line| String::from_utf8_lossy(line).contains(text))
         .count()
 }
+
+/// Waits until so many are there: a member runs when its shell does, and what that becomes takes a moment more.
+pub fn await_processes(text: &str, count: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    while processes(text) != count {
+        assert!(
+            Instant::now() < deadline,
+            "{} processes of {text:?}, not {count}",
+            processes(text)
+        );
+        thread::yield_now();
+    }
+}

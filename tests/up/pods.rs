@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::cluster::{Up, fixture, processes, write};
+use crate::cluster::{Up, await_processes, fixture, processes, write};
 
 #[test]
 fn every_image_less_pod_of_the_seeds_becomes_stable_and_goes_away_cleanly() {
@@ -70,7 +70,7 @@ fn scaling_and_changing_a_pod_does_what_it_says() {
     up.wait_for("is as it should be");
     let three = ids(&up);
     assert!(three.len() == 3 && three.contains(&first[0]));
-    assert_eq!(processes("sleep\u{0}1000.21"), 3);
+    await_processes("sleep\u{0}1000.21", 3);
 
     assert_eq!(up.pod(&["update", &definition(2, "1000.22")]).0, 0);
     up.wait_for("is as it should be");

@@ -6,7 +6,7 @@ use std::{
     future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::PermissionsExt,
+    os::{fd::AsFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     pin::pin,
     rc::Rc,
@@ -86,12 +86,12 @@ pub(super) fn socket_path(work_dir: &Path) -> io::Result<PathBuf> {
 /// A listening socket that can be taken away from the task that accepts on it, at once: a client that comes after
 /// that is refused, and does not end in the backlog of a socket about to close.
 #[derive(Debug)]
-struct Door<L> {
+struct Door<L: AsFd> {
     listener: Rc<RefCell<Option<L>>>,
     welcome: AbortHandle,
 }
 
-impl<L: 'static> Door<L> {
+impl<L: AsFd + 'static> Door<L> {
     fn new<F, S>(listener: L, core: &Rc<RefCell<Core>>, domain: bool, poll_accept: F) -> Self
     where
         F: Fn(&L, &mut Context<'_>) -> Poll<io::Result<S>> + 'static,
@@ -119,9 +119,13 @@ impl<L: 'static> Door<L> {
     }
 }
 
-impl<L> Drop for Door<L> {
+impl<L: AsFd> Drop for Door<L> {
     fn drop(&mut self) {
-        self.listener.take();
+        if let Some(listener) = self.listener.take() {
+            // A process that is just being started holds a copy of the descriptor until its exec; closing ours alone
+            // would leave the door open for as long. Fails for a socket that never listened.
+            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
+        }
         self.welcome.abort();
     }
 }
