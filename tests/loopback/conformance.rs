@@ -376,7 +376,16 @@ fn pipelined_calls_are_answered_in_order() {
 
 /// The variables of the executor's process, by way of its own `/proc` entry.
 fn environment(agent: &Agent) -> BTreeMap<String, String> {
-    let environ = std::fs::read_to_string(format!("/proc/{}/environ", agent.facts().pid)).unwrap();
+    // Until its exec the process shows another environment, or none.
+    let path = format!("/proc/{}/environ", agent.facts().pid);
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let environ = loop {
+        let environ = std::fs::read_to_string(&path).unwrap();
+        if environ.contains("MESOS_SANDBOX=") || std::time::Instant::now() > patience {
+            break environ;
+        }
+        std::thread::yield_now();
+    };
     let variables = environ
         .split_terminator('\0')
         .filter_map(|variable| variable.split_once('='));
