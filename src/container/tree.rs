@@ -206,4 +206,43 @@ mod tests {
         .unwrap();
         assert!(append(base.as_fd(), Path::new("stdout"), mine().uid, mine().gid).is_err());
     }
+
+    #[test]
+    fn s2_renames_by_somebody_else_lead_nowhere() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let dir = tempfile::tempdir().unwrap();
+        let (inside, outside) = (dir.path().join("inside"), dir.path().join("outside"));
+        std::fs::create_dir_all(inside.join("real")).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        symlink(&outside, inside.join("link")).unwrap();
+        let base = open(&inside).unwrap();
+        let stop = AtomicBool::new(false);
+        let (mut made, mut refused) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let flags = rustix::fs::RenameFlags::EXCHANGE;
+                while !stop.load(Ordering::Relaxed) {
+                    rustix::fs::renameat_with(&base, "real", &base, "link", flags).unwrap();
+                }
+            });
+            let begin = std::time::Instant::now();
+            while (made < 50 || refused < 50) && begin.elapsed().as_secs() < 20 {
+                match make_directory(base.as_fd(), Path::new("real/a/b"), mine()) {
+                    Ok(_) => made += 1,
+                    Err(_) => refused += 1,
+                }
+                for name in ["real/a/b", "link/a/b", "real/a", "link/a"] {
+                    let _ = rustix::fs::unlinkat(&base, name, AtFlags::REMOVEDIR);
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        // (The clearing above goes through the link, too; so look at what it cannot remove: its time.)
+        assert!(made > 0 && refused > 0, "{made} made, {refused} refused");
+        let changed = outside.metadata().unwrap().modified().unwrap();
+        assert!(
+            changed <= dir.path().metadata().unwrap().modified().unwrap(),
+            "something was made outside"
+        );
+    }
 }

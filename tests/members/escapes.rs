@@ -570,3 +570,60 @@ async fn streams_may_be_any_descriptors() {
     let length = rustix::io::read(&read, &mut said).unwrap();
     assert_eq!(&said[..length], b"out\nerr\n");
 }
+
+#[tokio::test]
+async fn s2_mount_targets_while_an_attacker_renames() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let world = World::new();
+    let outside = world.sandbox().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::create_dir(world.sandbox().join("source")).unwrap();
+    let template = world.rooted_plan(&shell("true"));
+    let inside = root(&template);
+    std::fs::create_dir(inside.join("v")).unwrap();
+    symlink(
+        format!("../../../../../../../..{}", outside.display()),
+        inside.join("link"),
+    )
+    .unwrap();
+    let before = outside.metadata().unwrap().modified().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let attack = {
+        let stop = Arc::clone(&stop);
+        let directory =
+            rustix::fs::open(&inside, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+        std::thread::spawn(move || {
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            while !stop.load(Ordering::Relaxed) {
+                rustix::fs::renameat_with(&directory, "v", &directory, "link", flags).unwrap();
+            }
+        })
+    };
+    let rounds = std::env::var("PODLING_RACES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(20);
+    let (mut gated, mut refused) = (0, 0);
+    for number in 0..rounds {
+        let mut plan = template.clone();
+        plan.sandbox = world.sandbox().join(format!("containers/race{number}"));
+        plan.mounts.push(volume(
+            MountSource::Host(world.sandbox().join("source")),
+            &format!("v/a{number}"),
+        ));
+        match world.runtime.prepare(plan).await {
+            Ok(member) => {
+                member.discard().await;
+                gated += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    attack.join().unwrap();
+    let after = outside.metadata().unwrap().modified().unwrap();
+    assert_eq!(
+        after, before,
+        "something was made outside; {gated} were ready, {refused} refused"
+    );
+}

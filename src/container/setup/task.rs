@@ -40,11 +40,12 @@ impl Writer {
                 op!(self, "set stderr"; SYS_dup2, streams.stderr.as_raw_fd(), 2u32);
             }
         }
-        for limit in &plan.rlimits {
-            self.rlimit(limit);
-        }
         if let (Some(score), true) = (plan.oom_score_adj, task.gate) {
             self.oom_score(score)?;
+        }
+        // All that has to be opened is open by now, however few descriptors are allowed.
+        for limit in &plan.rlimits {
+            self.rlimit(limit);
         }
         let cwd = self.script.path(task.cwd)?;
         op!(self, format!("change to {:?}", task.cwd); SYS_chdir, cwd);
