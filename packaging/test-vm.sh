@@ -87,6 +87,6 @@ kernel=$(find "$vm/tools/boot" -name 'vmlinuz-*' | sort | tail -n 1)
 data=$vm/tools/usr/share
 tool qemu-system-x86_64 -accel tcg -m 1024 -smp 2 -nographic -no-reboot -nodefaults -serial stdio \
 	-L "$data/qemu" -L "$data/seabios" -L "$data/ipxe/qemu" \
-	-kernel "$kernel" -initrd "$vm/initramfs" -append "console=ttyS0 quiet panic=-1 oops=panic" |
+	-kernel "$kernel" -initrd "$vm/initramfs" -append "console=ttyS0 quiet panic=-1 oops=panic" </dev/null |
 	tee "$vm/console.log"
 grep -q '^test-vm result 0' "$vm/console.log"
