@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     cgroup::{OomWatch, oom_verdict},
-    error::LaunchError,
+    error::{LaunchError, Problem},
     launch::{Gate, Report, Status, ended_early},
     process::Process,
     runtime::Pod,
@@ -82,6 +82,11 @@ pub struct Gated {
 impl Gated {
     /// Opens the gate; `Ok` once the exec itself has succeeded.
     pub async fn release(mut self) -> Result<Running, LaunchError> {
+        if let Some(cgroup) = self.member.process.cgroup() {
+            cgroup
+                .hold_cpu()
+                .map_err(|error| LaunchError::new(self.member.name(), Problem::Cgroup { error }))?;
+        }
         self.gate.pass(self.member.name(), setup::RELEASED)?;
         match self.report.next().await? {
             // The exec has closed the report.

@@ -197,3 +197,53 @@ fn statistics_count_what_a_member_did() {
     let pids = stats.pids.unwrap();
     assert_eq!((pids.current, pids.limit), (0, Some(4096)));
 }
+
+#[test]
+fn r_01_a_member_in_the_making_is_not_slowed_by_the_share_it_asked_for() {
+    let small = Request {
+        cpus: 0.1,
+        cpu_limit: Some(Bound::At(0.1)),
+        ..request()
+    };
+    let world = World::with("hurry", &[small.clone(), small.clone()]);
+    // The group's own weight, and that of a member, as the kernel has it now.
+    let weight = |member: Option<&str>| -> u64 {
+        let name = world.layout.paths(&world.name);
+        let files = name.iter().flat_map(|path| {
+            let path = member.map_or(path.clone(), |member| path.join(format!("member-{member}")));
+            [path.join("cpu.shares"), path.join("cpu.weight")]
+        });
+        let text = files
+            .filter_map(|file| std::fs::read_to_string(file).ok())
+            .next()
+            .unwrap();
+        text.trim().parse().unwrap()
+    };
+    let quiet = weight(None);
+    let limits = small.limits(&Policy::default());
+    let one = world.group.member("one", &limits).unwrap();
+    let two = world.group.member("two", &limits).unwrap();
+    let hurry = weight(None);
+    assert!(hurry > 50 * quiet, "{hurry} {quiet}");
+    let fresh = weight(Some("one"));
+    one.hold_cpu().unwrap();
+    assert!(weight(Some("one")) < fresh);
+    assert_eq!(weight(Some("two")), fresh);
+    assert_eq!(weight(None), hurry, "the other one is still being made ready");
+    drop(two);
+    assert_eq!(weight(None), quiet, "given up counts as done");
+    one.hold_cpu().unwrap();
+    assert_eq!(weight(None), quiet);
+    // A second launch while the first one runs, with room made for it.
+    world
+        .group
+        .raise(&podling::container::cgroup::group_limits(
+            &[small.clone(), small.clone(), small.clone()],
+            &Policy::default(),
+        ))
+        .unwrap();
+    let three = world.group.member("three", &limits).unwrap();
+    assert_eq!(weight(None), hurry);
+    three.hold_cpu().unwrap();
+    assert!(weight(None) > quiet && weight(None) < hurry);
+}

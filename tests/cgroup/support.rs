@@ -67,9 +67,12 @@ impl World {
     }
 
     pub fn member(&self, request: &Request) -> MemberCgroup {
-        self.group
+        let member = self
+            .group
             .member("web", &request.limits(&Policy::default()))
-            .unwrap()
+            .unwrap();
+        member.hold_cpu().unwrap();
+        member
     }
 
     /// Directories of this group that still exist.

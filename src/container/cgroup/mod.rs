@@ -19,6 +19,7 @@
 mod branches;
 mod devices;
 mod kill;
+mod launching;
 mod layout;
 mod limits;
 mod oom;
@@ -47,6 +48,7 @@ pub use stale::{Removed, remove_stale};
 pub use stats::{CpuStats, MemoryStats, Pressure, Stats};
 
 use branches::Cgroup;
+use launching::{Group, Launching};
 use layout::Version;
 use places::{Home, executor_leaf};
 use tree::Node;
@@ -86,9 +88,8 @@ const MEMBER_PREFIX: &str = "member";
 #[derive(Debug)]
 pub struct GroupCgroup {
     homes: Vec<Arc<Home>>,
-    limits: Mutex<Limits>,
     notes: Vec<String>,
-    cgroup: Arc<Cgroup>,
+    group: Arc<Group>,
 }
 
 impl GroupCgroup {
@@ -96,9 +97,8 @@ impl GroupCgroup {
         let homes = cgroup.branches.iter().map(|branch| branch.home.clone());
         GroupCgroup {
             homes: homes.collect(),
-            limits: Mutex::new(limits),
             notes,
-            cgroup: Arc::new(cgroup),
+            group: Arc::new(Group::new(cgroup, limits)),
         }
     }
 
@@ -110,9 +110,9 @@ impl GroupCgroup {
     /// The directories that exist now because of this group, and what tells each from a later one of its name.
     pub fn identities(&self) -> Result<Vec<(PathBuf, u64)>, CgroupError> {
         let mut out = Vec::new();
-        for branch in &self.cgroup.branches {
+        for branch in &self.group.cgroup.branches {
             out.push((branch.home.node.path().into(), branch.home.node.inode()?));
-            let leaf = executor_leaf(&self.cgroup.name);
+            let leaf = executor_leaf(&self.group.cgroup.name);
             if branch.home.version == Version::V2
                 && let Ok(leaf) = branch.parent.node.open_below(Path::new(&leaf))
             {
@@ -122,32 +122,31 @@ impl GroupCgroup {
         Ok(out)
     }
 
-    /// Makes a member's cgroup within.
+    /// Makes a member's cgroup within. Its cpu is not limited before [`MemberCgroup::hold_cpu`].
     pub fn member(&self, name: &str, limits: &Limits) -> Result<MemberCgroup, CgroupError> {
         let cgroup = Cgroup::create(&self.homes, &directory_name(MEMBER_PREFIX, name))?;
-        cgroup.apply(limits)?;
+        let (cpu, rest) = launching::halves(limits);
+        cgroup.apply(&rest)?;
         Ok(MemberCgroup {
             cgroup,
-            group: self.cgroup.clone(),
+            cpu,
+            launching: Mutex::new(Some(Launching::begin(&self.group)?)),
+            group: self.group.clone(),
         })
     }
 
     /// Makes room for more members: hard limits go up to those of `limits` where these are higher, never down.
     pub fn raise(&self, limits: &Limits) -> Result<(), CgroupError> {
-        let mut now = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        self.cgroup
-            .write_settings(&now.raised(limits, false), &now.raised(limits, true))?;
-        *now = now.after(limits);
-        Ok(())
+        self.group.raise(limits)
     }
 
     pub fn stats(&self) -> Stats {
-        stats::read(&self.cgroup)
+        stats::read(&self.group.cgroup)
     }
 
     /// Kills every process of every member, once.
     pub fn kill(&self) -> Result<(), CgroupError> {
-        self.cgroup.kill()
+        self.group.cgroup.kill()
     }
 }
 
@@ -155,8 +154,12 @@ impl GroupCgroup {
 #[derive(Debug)]
 pub struct MemberCgroup {
     cgroup: Cgroup,
+    /// What is held from the release on.
+    cpu: Limits,
+    /// Until then.
+    launching: Mutex<Option<Launching>>,
     /// Keeps the parent until we are gone.
-    group: Arc<Cgroup>,
+    group: Arc<Group>,
 }
 
 /// Descriptors a process writes `0` to, one after the other, to become part of a member. Close them afterwards.
@@ -204,6 +207,19 @@ impl MemberCgroup {
         for branch in self.cgroup.branches.iter().rev() {
             branch.home.node.write("cgroup.procs", &pid.to_string())?;
         }
+        Ok(())
+    }
+
+    /// Holds the member to its share of the cpu and to its quota. To be called when it is released, before its own
+    /// program runs; what came before was our work.
+    pub fn hold_cpu(&self) -> Result<(), CgroupError> {
+        self.cgroup.apply(&self.cpu)?;
+        let launching = self
+            .launching
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(launching);
         Ok(())
     }
 

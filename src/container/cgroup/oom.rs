@@ -147,7 +147,7 @@ pub fn oom_verdict(member: &MemberCgroup, watch: Option<&mut OomWatch>, status: 
     if !ended_by_it(used.oom_kills, since, status) {
         return None;
     }
-    let group = stats::memory(&member.group).unwrap_or_default();
+    let group = stats::memory(&member.group.cgroup).unwrap_or_default();
     let victim = victim(&member.path());
     Some(limit(&used, &group, victim.as_ref()))
 }
