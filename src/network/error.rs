@@ -52,6 +52,8 @@ pub enum NetworkError {
     /// A test asked for it.
     #[error("step {step:?} was made to fail")]
     Injected { step: super::Step },
+    #[error("what dead executors left behind was in the way of pod {pod} again and again; look into the log")]
+    Crowded { pod: String },
     #[error("the work on the pod's network broke off")]
     BrokenOff,
 }

@@ -124,34 +124,7 @@ impl Manager {
     ) -> Result<PodNetwork, NetworkError> {
         let node = self.node()?;
         self.watch.before(Step::Namespace)?;
-        let mut namespace = self.namespace().await?;
-        let (mut held, plans) = loop {
-            let (to, pod, wanted) = (node.clone(), pod.to_owned(), attachments.to_vec());
-            // From here on the journal tells what to undo, and `Held` does so when it is dropped, also when nobody waits
-            // for the answer of the blocking thread any more.
-            let claim = blocking(move || {
-                Ok(match to.reserve(&pod, &wanted)? {
-                    Claim::Stale(stale) => Claim::Stale(stale),
-                    Claim::Got(reserved) => {
-                        let mut held = Held::new(to.clone(), reserved.lease, namespace);
-                        if let Err(error) = connect(&to, &mut held, &reserved.plans) {
-                            held.undo();
-                            return Err(error);
-                        }
-                        Claim::Got((held, reserved.plans))
-                    }
-                })
-            })
-            .await?;
-            match claim {
-                Claim::Got(got) => break got,
-                Claim::Stale(stale) => {
-                    self.take_back(stale).await?;
-                    self.reclaim().await?;
-                    namespace = self.namespace().await?;
-                }
-            }
-        };
+        let (mut held, plans) = self.begin(&node, attachments, pod).await?;
         let mut interfaces: Vec<Interface> = Vec::new();
         for (index, (attachment, plan)) in attachments.iter().zip(&plans).enumerate() {
             interfaces.push(Interface {
@@ -206,6 +179,49 @@ impl Manager {
             interfaces,
             files,
         ))
+    }
+
+    /// Everything that is not the plug-ins' business. From here on the journal tells what to undo, and [`Held`] does so
+    /// when it is dropped, also when nobody waits for the thread's answer any more.
+    async fn begin(
+        &self,
+        node: &Arc<Node>,
+        attachments: &[Attachment],
+        pod: &str,
+    ) -> Result<(Held, Vec<Option<BridgePlan>>), NetworkError> {
+        // Each time the remains of somebody dead are in the way, those of all are taken back; more than once is for
+        // those who die meanwhile.
+        const ATTEMPTS: usize = 4;
+        let mut complaint = None;
+        for _ in 0..ATTEMPTS {
+            let namespace = self.namespace().await?;
+            let (node, name, wanted) = (node.clone(), pod.to_owned(), attachments.to_vec());
+            let claim = blocking(move || {
+                let reserved = match node.reserve(&name, &wanted)? {
+                    Claim::Stale(stale) => return Ok(Claim::Stale(stale)),
+                    Claim::Got(reserved) => reserved,
+                };
+                let mut held = Held::new(node.clone(), reserved.lease, namespace);
+                if let Err(error) = connect(&node, &mut held, &reserved.plans) {
+                    held.undo();
+                    return Err(error);
+                }
+                Ok(Claim::Got((held, reserved.plans)))
+            });
+            match claim.await? {
+                Claim::Got(got) => return Ok(got),
+                Claim::Stale(stale) => {
+                    // What plug-ins fail to undo does not keep addresses and ports from us; so go on.
+                    for taken_back in [self.take_back(stale).await, self.reclaim().await.map(drop)] {
+                        if let Err(error) = taken_back {
+                            tracing::warn!(pod, %error, "the remains of a dead executor are in the way");
+                            complaint = Some(error);
+                        }
+                    }
+                }
+            }
+        }
+        Err(complaint.unwrap_or_else(|| NetworkError::Crowded { pod: pod.to_owned() }))
     }
 
     /// Has plug-ins make the interfaces of CNI networks, one after the other; gives what each says, by interface.

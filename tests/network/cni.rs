@@ -350,10 +350,11 @@ fn w_2_what_del_cannot_undo_is_tried_again_by_the_next_clean_up() {
             "odd",
             "cat > /run/input.$CNI_COMMAND; test $CNI_COMMAND = DEL && test -e /run/broken && exit 1; echo '{\"cniVersion\": \"1.0.0\"}'",
         );
+        let ports = json!([{"hostPort": 31001, "containerPort": 80}]);
         let before = Witness::look();
         let pod = set_up(
             &manager,
-            json!({"networks": [{"name": "a"}, {"name": "chain"}]}),
+            json!({"networks": [{"name": "a", "portMappings": ports}, {"name": "chain"}]}),
             "pod",
         )
         .await;
@@ -365,6 +366,20 @@ fn w_2_what_del_cannot_undo_is_tried_again_by_the_next_clean_up() {
         );
         assert_eq!(sh("ls /run/podling/network/leases"), "pod\n");
         assert!(manager.reclaim().await.is_err());
+        // Meanwhile it is in nobody's way, but a pod of the same name is told.
+        let other = set_up(
+            &manager,
+            json!({"networks": [{"name": "a", "portMappings": ports}]}),
+            "other",
+        )
+        .await;
+        other.tear_down().await.unwrap();
+        let again = read(&manager, json!({"mode": "bridge"}));
+        let error = manager.set_up(&again, "pod").await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("network chain: plug-in odd broke down at DEL"),
+            "{error}"
+        );
         fs::remove_file("/run/broken").unwrap();
         // The operator may have removed the list meanwhile: DEL needs only what was kept.
         fs::remove_file(Path::new(LISTS).join("chain.conflist")).unwrap();
