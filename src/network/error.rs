@@ -54,6 +54,8 @@ pub enum NetworkError {
     Injected { step: super::Step },
     #[error("what dead executors left behind was in the way of pod {pod} again and again; look into the log")]
     Crowded { pod: String },
+    #[error("cannot start a thread for the pod's network: {0}")]
+    Thread(#[source] io::Error),
     #[error("the work on the pod's network broke off")]
     BrokenOff,
 }

@@ -389,6 +389,9 @@ impl Manager {
     }
 }
 
+/// Our threads do little more than system calls.
+const STACK: usize = 512 << 10;
+
 pub(super) fn interface_name(index: usize) -> String {
     format!("eth{index}")
 }
@@ -454,7 +457,7 @@ fn begin_namespace() -> std::io::Result<oneshot::Receiver<std::io::Result<Namesp
     let (done, coming) = oneshot::channel();
     thread::Builder::new()
         .name("netns-ahead".to_owned())
-        .stack_size(128 << 10)
+        .stack_size(STACK)
         .spawn(move || {
             // Nobody may be waiting any more; the namespace then goes as it came.
             let _ = done.send(Namespace::create());
@@ -462,13 +465,21 @@ fn begin_namespace() -> std::io::Result<oneshot::Receiver<std::io::Result<Namesp
     Ok(coming)
 }
 
-/// Runs `work` beside the runtime. The thread it runs on never changes its network namespace.
+/// Runs `work` on a thread of its own, in the network namespace of the calling one. The runtime's pool is not asked: a
+/// launch would wait there behind images that are being unpacked.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, NetworkError> + Send + 'static,
 ) -> Result<T, NetworkError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or(Err(NetworkError::BrokenOff))
+    let (done, answer) = oneshot::channel();
+    let thread = thread::Builder::new()
+        .name("network".to_owned())
+        .stack_size(STACK);
+    let work = move || {
+        // When nobody waits any more the answer is dropped, and what it holds is undone by that.
+        let _ = done.send(work());
+    };
+    thread.spawn(work).map_err(NetworkError::Thread)?;
+    answer.await.unwrap_or(Err(NetworkError::BrokenOff))
 }
 
 /// A resolver file of the node; a huge one is not one.
