@@ -341,7 +341,8 @@ fn known(reference: &str, root: &Path, results: &mut serde_json::Map<String, Val
         let upper = root.join(format!("upper-{turn}"));
         let start = Instant::now();
         let image = runtime.block_on(store.resolve_and_pull(&parsed, &options))?;
-        let rootfs = image.rootfs(Some(&upper))?;
+        let changes = image.changes(&upper)?;
+        let rootfs = image.rootfs(Some(&changes))?;
         starts.push(start.elapsed().as_secs_f64() * 1e3);
         drop(rootfs);
         fs::remove_dir_all(upper)?;

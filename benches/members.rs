@@ -130,12 +130,10 @@ impl Bench {
             ..Context::default()
         };
         if let Kind::Full = kind {
-            fs::create_dir_all(at("upper")).unwrap();
-            fs::create_dir_all(at("work")).unwrap();
-            context.rootfs = Rootfs::Overlay {
-                lower: vec![self.directory.path().join("layer")],
-                upper: at("upper"),
-                work: at("work"),
+            // Takes the place of the layers until they are mounted.
+            context.rootfs = Rootfs::Directory {
+                path: at("upper"),
+                read_only: false,
             };
         }
         let task = v1::TaskInfo {
@@ -152,8 +150,19 @@ impl Bench {
     }
 
     /// What belongs to the launch, beyond the plan.
-    fn with_cgroup(&self, kind: Kind, mut plan: Plan) -> Plan {
+    fn furnished(&self, kind: Kind, mut plan: Plan) -> Plan {
         if let Kind::Full = kind {
+            if let Rootfs::Directory { path: upper, .. } = &plan.rootfs {
+                let work = upper.with_extension("work");
+                fs::create_dir_all(upper).unwrap();
+                fs::create_dir_all(&work).unwrap();
+                let layer = self.directory.path().join("layer");
+                let overlay = sys::overlay::Overlay::open(&[layer], Some((upper, &work)));
+                plan.rootfs = Rootfs::Mounted {
+                    mount: Arc::new(overlay.and_then(|overlay| overlay.mount()).unwrap()),
+                    read_only: false,
+                };
+            }
             let limits = Limits {
                 weight: Some(1.0),
                 quota: Some(Bound::At(1.0)),
@@ -187,7 +196,7 @@ impl Bench {
     async fn launch(&self, kind: Kind, plans: Vec<Plan>) -> Vec<Running> {
         let preparing: Vec<_> = plans
             .into_iter()
-            .map(|plan| self.runtime.prepare(self.with_cgroup(kind, plan)))
+            .map(|plan| self.runtime.prepare(self.furnished(kind, plan)))
             .collect();
         let gated: Vec<Gated> = join(preparing).await.into_iter().map(Result::unwrap).collect();
         join(gated.into_iter().map(Gated::release).collect())

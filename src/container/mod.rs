@@ -15,7 +15,6 @@ pub mod host;
 pub mod janitor;
 mod launch;
 mod member;
-mod overlay;
 pub mod plan;
 mod prepare;
 mod process;

@@ -11,7 +11,6 @@ use std::{
 use super::{
     error::{LaunchError, Problem},
     filters::Filters,
-    overlay::Directories,
     plan::{MountSource, Network, Output, PidNamespace, Plan, Rootfs, UserSpec},
     setup::{Confinement, Prepared, PreparedMount, Source, Streams},
     tree::{self, Ownership, Tree},
@@ -151,7 +150,7 @@ fn possible_without_root(plan: &Plan) -> Result<(), LaunchError> {
     if let Network::Join(_) = plan.namespaces.network {
         return refused("a network of the pod's own");
     }
-    if let Rootfs::Mounted(_) | Rootfs::Overlay { .. } = plan.rootfs {
+    if let Rootfs::Mounted { .. } = plan.rootfs {
         return refused("a root file system of layers");
     }
     match plan
@@ -177,15 +176,10 @@ fn root(plan: &Plan, rootless: bool) -> Result<(Option<Tree>, Option<OwnedFd>), 
                     error,
                 )
             }),
-        Rootfs::Mounted(mount) => mount
+        Rootfs::Mounted { mount, .. } => mount
             .try_clone()
             .map(|files| (Some(Tree::Detached(Arc::clone(mount))), Some(files)))
             .map_err(|error| LaunchError::step(&plan.member, "take hold of the image's root", error)),
-        Rootfs::Overlay { lower, upper, work } => Directories::open(lower, upper, work)
-            .and_then(|directories| directories.mount())
-            .and_then(|mount| Ok((Some(mount.try_clone()?), mount)))
-            .map(|(files, mount)| (Some(Tree::Detached(Arc::new(mount))), files))
-            .map_err(|error| LaunchError::step(&plan.member, "mount the image's layers", error)),
     }
 }
 

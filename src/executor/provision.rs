@@ -225,7 +225,10 @@ impl Work<'_> {
         if let Some(wanted) = wanted {
             let image = self.images.get("container.mesos.image", wanted).await?;
             let writes = Writes::at(self.writes.join("root"), self.alive);
-            stack.rootfs = Some(Rootfs::Mounted(Arc::new(writes.mount(&image)?)));
+            stack.rootfs = Some(Rootfs::Mounted {
+                mount: Arc::new(writes.mount(&image)?),
+                read_only: false,
+            });
             stack.writes.push(writes);
             stack.image = Some(image);
         }

@@ -36,7 +36,7 @@ pub use reference::{Reference, ReferenceError, RegistryReference};
 pub use registry::{
     Credential, CredentialError, Credentials, Patience, RegistryConfig, RegistryError, Retry,
 };
-pub use rootfs::{Rootfs, RootfsError};
+pub use rootfs::{Changes, Rootfs, RootfsError};
 pub use source::SourceError;
 pub use store::{Image, PullOptions, Store, StoreConfig};
 pub use unpack::{

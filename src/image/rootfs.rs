@@ -2,32 +2,22 @@
 
 use std::{
     collections::HashSet,
-    ffi::CString,
     fs::{self, File},
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::{DirBuilderExt, MetadataExt},
     },
     path::{Path, PathBuf},
-};
-
-use rustix::{
-    fs::{Mode, OFlags},
-    io::Errno,
-    mount::{
-        self as kernel, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags,
-    },
 };
 
 use super::{
     digest::Digest,
     disk::{Disk, StoreError},
     fixes,
-    unpack::Privilege,
+    unpack::{DevicePolicy, UnpackOptions},
 };
-
-const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+use crate::sys::overlay::Overlay;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RootfsError {
@@ -40,30 +30,37 @@ pub enum RootfsError {
         #[source]
         source: io::Error,
     },
-    #[error("overlayfs does not take {what}{hint}")]
+    #[error("overlayfs does not take {layers} layers{hint}")]
     Overlay {
-        what: String,
+        layers: usize,
         hint: &'static str,
         #[source]
         source: io::Error,
     },
 }
 
-/// The directories an image is stacked from, and how overlayfs is to be told.
+/// The directories an image is stacked from.
 #[derive(Debug, Clone)]
 pub(super) struct Stack {
-    /// Lowest first; never empty.
+    /// The topmost first; never empty.
     layers: Vec<PathBuf>,
-    privilege: Privilege,
-    empty: PathBuf,
-    scratch: PathBuf,
+    /// An empty directory, for where two layers are needed.
+    filler: PathBuf,
+    /// The operator wants the image's device nodes to be of use.
+    devices: bool,
+}
+
+/// Where a member's changes to its root go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    pub upper: PathBuf,
+    pub work: PathBuf,
 }
 
 /// A mounted image that is attached nowhere yet.
 #[derive(Debug)]
 pub struct Rootfs {
     mount: OwnedFd,
-    upper: Option<PathBuf>,
 }
 
 impl Rootfs {
@@ -72,14 +69,8 @@ impl Rootfs {
         self.mount.as_fd()
     }
 
-    /// Gives the mount away. The directory for the member's writes is then the caller's to remove.
     pub fn into_mount(self) -> OwnedFd {
         self.mount
-    }
-
-    /// The directory that takes the member's writes.
-    pub fn upper(&self) -> Option<&Path> {
-        self.upper.as_deref()
     }
 }
 
@@ -88,7 +79,7 @@ impl Stack {
         disk: &Disk,
         manifest: Digest,
         diff_ids: &[Digest],
-        privilege: Privilege,
+        options: &UnpackOptions,
     ) -> Result<Stack, RootfsError> {
         // From the top: of a layer that occurs twice only the upper one shows, and overlayfs refuses the second.
         let mut seen = HashSet::new();
@@ -112,7 +103,7 @@ impl Stack {
             }
         }
         let directory = |diff_id: &Digest| disk.layout.layer(*diff_id).join("fs");
-        let mut layers: Vec<PathBuf> = from_top.iter().rev().map(directory).collect();
+        let mut layers: Vec<PathBuf> = from_top.iter().map(directory).collect();
         undescribed |= root_model.is_some() && root_model.as_ref() != from_top.first();
         if undescribed && layers.len() > 1 {
             let root_model = root_model
@@ -120,156 +111,47 @@ impl Stack {
                 .or(from_top.first())
                 .map(directory)
                 .unwrap_or_default();
-            layers.extend(fixes::layer(disk, manifest, &from_top, &root_model, privilege)?);
+            let fix = fixes::layer(disk, manifest, &from_top, &root_model, options.privilege)?;
+            layers.splice(0..0, fix);
         }
         if layers.is_empty() {
             layers.push(disk.layout.empty().join("layer"));
         }
         Ok(Stack {
             layers,
-            privilege,
-            empty: disk.layout.empty().join("filler"),
-            scratch: disk.layout.directory("tmp"),
+            filler: disk.layout.empty().join("filler"),
+            devices: options.devices == DevicePolicy::Keep,
         })
     }
 
-    pub(super) fn layers(&self) -> impl Iterator<Item = &Path> {
-        self.layers.iter().map(PathBuf::as_path)
+    /// The topmost first.
+    pub(super) fn layers(&self) -> &[PathBuf] {
+        &self.layers
     }
 
-    pub(super) fn mount(&self, upper: Option<&Path>) -> Result<Rootfs, RootfsError> {
-        let writable = upper
-            .zip(self.layers.last())
-            .map(|(upper, top)| Writable::prepare(upper, top))
-            .transpose()?;
-        let mount = match self.mount_by_descriptors(writable.as_ref()) {
-            // Kernels before 6.7 know no "lowerdir+", those before 5.2 no such calls at all.
-            Err(Errno::INVAL | Errno::NOSYS) => self.mount_by_options(writable.as_ref())?,
-            other => other.map_err(|error| self.refused(writable.as_ref(), error.into()))?,
-        };
-        Ok(Rootfs {
-            mount,
-            upper: upper.map(Path::to_owned),
-        })
+    pub(super) fn mount(&self, changes: Option<&Changes>) -> Result<Rootfs, RootfsError> {
+        // Without a directory for changes overlayfs insists on two layers.
+        let filler = (changes.is_none() && self.layers.len() == 1).then_some(&self.filler);
+        let lower: Vec<&PathBuf> = self.layers.iter().chain(filler).collect();
+        let writable = changes.map(|changes| (changes.upper.as_path(), changes.work.as_path()));
+        let mount = Overlay::open(&lower, writable)
+            .and_then(|overlay| overlay.with_devices(self.devices).mount())
+            .map_err(|source| RootfsError::Overlay {
+                layers: lower.len(),
+                hint: match changes {
+                    Some(_) => {
+                        " with a place for changes; that must not lie on overlayfs or a network file system"
+                    }
+                    None => "",
+                },
+                source,
+            })?;
+        Ok(Rootfs { mount })
     }
 
-    /// The layers from the top, as overlayfs wants them. Without a directory for writing it insists on two.
-    fn lower(&self, writable: bool) -> impl Iterator<Item = &Path> {
-        let filler = (!writable && self.layers.len() == 1).then_some(&self.empty);
-        self.layers.iter().rev().chain(filler).map(PathBuf::as_path)
-    }
-
-    fn refused(&self, writable: Option<&Writable>, source: io::Error) -> RootfsError {
-        RootfsError::Overlay {
-            what: match writable {
-                Some(writable) => format!("{} layers and {}", self.layers.len(), writable.path.display()),
-                None => format!("{} layers", self.layers.len()),
-            },
-            hint: match writable {
-                Some(_) => ": the sandbox must not lie on overlayfs itself or on a network file system",
-                None => "",
-            },
-            source,
-        }
-    }
-
-    /// One call for each layer, so nothing limits their number but overlayfs itself.
-    fn mount_by_descriptors(&self, writable: Option<&Writable>) -> Result<OwnedFd, Errno> {
-        match self.configure(writable, true) {
-            // Old kernels know no "volatile"; it only saves syncs of files nobody will miss.
-            Err(Errno::INVAL) if writable.is_some() => self.configure(writable, false),
-            other => other,
-        }
-    }
-
-    fn configure(&self, writable: Option<&Writable>, volatile: bool) -> Result<OwnedFd, Errno> {
-        let context = kernel::fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        kernel::fsconfig_set_string(&context, c"source", c"podling")?;
-        for layer in self.lower(writable.is_some()) {
-            let layer = rustix::fs::open(layer, DIRECTORY, Mode::empty())?;
-            kernel::fsconfig_set_string(&context, c"lowerdir+", through_descriptor(&layer))?;
-        }
-        for option in self.flags() {
-            match option.split_once('=') {
-                Some((key, value)) => kernel::fsconfig_set_string(&context, key, value)?,
-                None => kernel::fsconfig_set_flag(&context, *option)?,
-            }
-        }
-        let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
-        match writable {
-            Some(writable) => {
-                kernel::fsconfig_set_string(&context, c"upperdir", through_descriptor(&writable.upper))?;
-                kernel::fsconfig_set_string(&context, c"workdir", through_descriptor(&writable.work))?;
-                if volatile {
-                    kernel::fsconfig_set_flag(&context, c"volatile")?;
-                }
-            }
-            None => attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
-        }
-        kernel::fsconfig_create(&context)?;
-        kernel::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-    }
-
-    /// What makes overlayfs predictable: no following of redirects that a layer might bring, no index.
-    fn flags(&self) -> &'static [&'static str] {
-        match self.privilege {
-            Privilege::Root => &["redirect_dir=nofollow", "index=off", "metacopy=off"],
-            Privilege::User => &["userxattr"],
-        }
-    }
-
-    /// The old way: one string of at most a page, so layers are named by short paths of descriptors, mounted at a
-    /// place of our own and taken off it again.
-    fn mount_by_options(&self, writable: Option<&Writable>) -> Result<OwnedFd, RootfsError> {
-        let failed = |source: io::Error| self.refused(writable, source);
-        let opened: Result<Vec<File>, io::Error> = self.lower(writable.is_some()).map(File::open).collect();
-        let opened = opened.map_err(failed)?;
-        let lower: Vec<String> = opened.iter().map(through_descriptor).collect();
-        let mut options = format!("lowerdir={}", lower.join(":")).into_bytes();
-        for flag in self.flags() {
-            options.push(b',');
-            options.extend_from_slice(flag.as_bytes());
-        }
-        let mut flags = MountFlags::NODEV;
-        match writable {
-            Some(Writable { upper, work, .. }) => {
-                let (upper, work) = (through_descriptor(upper), through_descriptor(work));
-                options.extend_from_slice(format!(",upperdir={upper},workdir={work}").as_bytes());
-            }
-            None => flags |= MountFlags::RDONLY,
-        }
-        let options = CString::new(options).map_err(|error| failed(error.into()))?;
-        let place = self
-            .scratch
-            .join(format!("mount-{}-{}", std::process::id(), uuid::Uuid::new_v4()));
-        fs::create_dir(&place).map_err(failed)?;
-        let mounted =
-            kernel::mount("podling", &place, "overlay", flags, Some(options.as_c_str())).and_then(|()| {
-                let tree = kernel::open_tree(
-                    rustix::fs::CWD,
-                    &place,
-                    OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-                );
-                kernel::unmount(&place, UnmountFlags::DETACH)?;
-                tree
-            });
-        let _ = fs::remove_dir(&place);
-        mounted.map_err(|error| failed(error.into()))
-    }
-}
-
-/// The two directories overlayfs wants for writing.
-#[derive(Debug)]
-struct Writable {
-    upper: File,
-    work: File,
-    path: PathBuf,
-}
-
-impl Writable {
-    /// Fresh ones each time: a volatile upper directory cannot be used twice. The root of the stack looks like its
-    /// upper directory, so that takes after `model`.
-    fn prepare(directory: &Path, model: &Path) -> Result<Writable, RootfsError> {
+    /// Makes the directories for a member's changes. They must be fresh: overlayfs does not take them twice. The root
+    /// of a stack looks like its upper directory, so that one takes after the topmost layer.
+    pub(super) fn changes(&self, directory: &Path) -> Result<Changes, RootfsError> {
         let failed = |step: &'static str, path: &Path| {
             let path = path.to_owned();
             move |source| RootfsError::Directory { step, path, source }
@@ -281,29 +163,24 @@ impl Writable {
             .create(directory)
             .map_err(failed("make", directory))?;
         private.recursive(false);
-        let make = |name: &str| {
-            let path = directory.join(name);
-            private.create(&path).map_err(failed("make", &path))?;
-            File::open(&path).map_err(failed("open", &path))
+        let changes = Changes {
+            upper: directory.join("upper"),
+            work: directory.join("work"),
         };
-        let writable = Writable {
-            upper: make("upper")?,
-            work: make("work")?,
-            path: directory.to_owned(),
-        };
-        let like = |model: &Path, upper: &File| -> io::Result<()> {
-            let model = fs::metadata(model)?;
-            // Without root everything is ours already.
-            let _ = std::os::unix::fs::fchown(upper, Some(model.uid()), Some(model.gid()));
-            upper.set_permissions(model.permissions())?;
-            upper.set_modified(model.modified()?)
-        };
-        like(model, &writable.upper).map_err(failed("set the attributes of", directory))?;
-        Ok(writable)
+        for path in [&changes.upper, &changes.work] {
+            private.create(path).map_err(failed("make", path))?;
+        }
+        if let Some(top) = self.layers.first() {
+            take_after(top, &changes.upper).map_err(failed("set the attributes of", &changes.upper))?;
+        }
+        Ok(changes)
     }
 }
 
-/// A path that is short whatever the directory's own is: mount options have narrow limits, sandboxes long names.
-fn through_descriptor(directory: &impl AsRawFd) -> String {
-    format!("/proc/self/fd/{}", directory.as_raw_fd())
+fn take_after(model: &Path, directory: &Path) -> io::Result<()> {
+    let (model, directory) = (fs::metadata(model)?, File::open(directory)?);
+    // Without root everything is ours already.
+    let _ = std::os::unix::fs::fchown(&directory, Some(model.uid()), Some(model.gid()));
+    directory.set_permissions(model.permissions())?;
+    directory.set_modified(model.modified()?)
 }

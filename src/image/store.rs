@@ -17,7 +17,7 @@ use super::{
     pull::{Observer, Problem},
     reference::Reference,
     registry::{Credentials, Registries, RegistryConfig},
-    rootfs::{Rootfs, RootfsError, Stack},
+    rootfs::{Changes, Rootfs, RootfsError, Stack},
     unpack::{Budget, DevicePolicy, Privilege, UnpackOptions},
 };
 
@@ -161,12 +161,7 @@ impl Store {
         config: ImageConfiguration,
         lease: Lease,
     ) -> Result<Image, Problem> {
-        let stack = Stack::assemble(
-            self.disk(),
-            record.manifest,
-            &record.layers,
-            self.inner.unpack.privilege,
-        )?;
+        let stack = Stack::assemble(self.disk(), record.manifest, &record.layers, &self.inner.unpack)?;
         Ok(Image {
             record,
             config,
@@ -246,8 +241,8 @@ impl Image {
         &self.config
     }
 
-    /// The layers as they are stacked, lowest first.
-    pub fn layers(&self) -> impl Iterator<Item = &Path> {
+    /// The directories the root is stacked from, the topmost first.
+    pub fn layers(&self) -> &[PathBuf] {
         self.stack.layers()
     }
 
@@ -261,9 +256,15 @@ impl Image {
         self.record.digests()
     }
 
-    /// Mounts the image, detached: the caller attaches it where the member's root is to be. `upper` is a directory of
-    /// the member, empty or not there yet, which takes what it writes; without it the root is read-only.
-    pub fn rootfs(&self, upper: Option<&Path>) -> Result<Rootfs, RootfsError> {
-        self.stack.mount(upper)
+    /// Prepares a directory of a member, empty or not there yet, to take what the member writes to its root. It is the
+    /// caller's to remove.
+    pub fn changes(&self, directory: &Path) -> Result<Changes, RootfsError> {
+        self.stack.changes(directory)
+    }
+
+    /// Mounts the image, detached: the caller attaches it where a root is to be. Without a place for changes it is
+    /// read-only.
+    pub fn rootfs(&self, changes: Option<&Changes>) -> Result<Rootfs, RootfsError> {
+        self.stack.mount(changes)
     }
 }

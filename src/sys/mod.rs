@@ -7,6 +7,7 @@ pub mod init_format;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
+pub mod overlay;
 pub mod pidfd;
 pub mod probe;
 pub mod ready;

@@ -56,6 +56,12 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
+/// The image's root with a place for changes.
+pub fn writable(image: &Image, directory: &Path) -> Rootfs {
+    let changes = image.changes(directory).unwrap();
+    image.rootfs(Some(&changes)).unwrap()
+}
+
 /// A detached mount can be looked into through its descriptor.
 pub fn inside(rootfs: &Rootfs) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/.", rootfs.mount().as_raw_fd()))
@@ -137,9 +143,9 @@ fn writes_go_to_the_members_directory_and_nowhere_else() {
     registry.push("a", "1", &two_layers());
     let store = TestStore::new();
     let pulled = store.pull(&format!("{}/a:1", registry.address)).unwrap();
-    let before: Vec<_> = pulled.layers().map(tree).collect();
+    let before: Vec<_> = pulled.layers().iter().map(|layer| tree(layer)).collect();
     let upper = store.directory.path().join("sandbox");
-    let rootfs = pulled.rootfs(Some(&upper)).unwrap();
+    let rootfs = writable(&pulled, &upper);
     std::fs::write(inside(&rootfs).join("etc/two"), "changed").unwrap();
     std::fs::remove_file(inside(&rootfs).join("etc/three")).unwrap();
     assert_eq!(
@@ -147,15 +153,20 @@ fn writes_go_to_the_members_directory_and_nowhere_else() {
         "changed"
     );
     // A second member sees the image as it is.
-    let other = pulled
-        .rootfs(Some(&store.directory.path().join("other")))
-        .unwrap();
+    let other = writable(&pulled, &store.directory.path().join("other"));
     assert_eq!(
         std::fs::read_to_string(inside(&other).join("etc/two")).unwrap(),
         "two"
     );
     drop((rootfs, other));
-    assert_eq!(before, pulled.layers().map(tree).collect::<Vec<_>>());
+    assert_eq!(
+        before,
+        pulled
+            .layers()
+            .iter()
+            .map(|layer| tree(layer))
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -220,9 +231,7 @@ fn p_09_an_image_of_130_layers() {
     registry.push("deep", "x", &TestImage::docker(layers));
     let store = TestStore::new();
     let pulled = store.pull(&format!("{}/deep:x", registry.address)).unwrap();
-    let rootfs = pulled
-        .rootfs(Some(&store.directory.path().join("upper")))
-        .unwrap();
+    let rootfs = writable(&pulled, &store.directory.path().join("upper"));
     let lines = tree(&inside(&rootfs));
     assert_eq!(lines.len(), 132);
     assert_eq!(
@@ -237,9 +246,7 @@ fn p_15_an_image_without_layers() {
     registry.push("scratch", "x", &TestImage::docker(vec![]));
     let store = TestStore::new();
     let pulled = store.pull(&format!("{}/scratch:x", registry.address)).unwrap();
-    let rootfs = pulled
-        .rootfs(Some(&store.directory.path().join("upper")))
-        .unwrap();
+    let rootfs = writable(&pulled, &store.directory.path().join("upper"));
     assert_eq!(tree(&inside(&rootfs)).len(), 1);
     std::fs::write(inside(&rootfs).join("file"), "x").unwrap();
 }

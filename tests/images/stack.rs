@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     build::{Layer, Packing, TestImage},
-    pull::{TestStore, inside},
+    pull::{TestStore, inside, writable},
     tree::tree,
 };
 
@@ -18,7 +18,7 @@ fn stacked(layers: Vec<Layer>) -> BTreeMap<PathBuf, String> {
     let rootfs = image.rootfs(None).unwrap();
     let read_only = tree(&inside(&rootfs));
     let upper = store.directory.path().join("upper");
-    let writable = image.rootfs(Some(&upper)).unwrap();
+    let writable = writable(&image, &upper);
     assert_eq!(read_only, tree(&inside(&writable)));
     read_only
 }

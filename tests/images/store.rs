@@ -157,7 +157,7 @@ fn r4_layers_that_had_not_reached_the_disk_before_another_boot_are_not_trusted()
     let reference = format!("oci:{}", layout.display());
     let image = store.pull(&reference).unwrap();
     block_on(store.store.settle(&image)).unwrap();
-    let layer = image.layers().next().unwrap().parent().unwrap().to_owned();
+    let layer = image.layers()[0].parent().unwrap().to_owned();
     drop(image);
     // As if the machine had been started again.
     let record = fs::read_to_string(layer.join("layer.json")).unwrap();
@@ -245,7 +245,7 @@ fn verify_finds_a_flipped_bit_a_missing_and_a_foreign_file() {
         .tar();
     TestImage::oci(vec![layer], Packing::Gzip).write_layout(&layout, "x");
     let image = store.pull(&format!("oci:{}", layout.display())).unwrap();
-    let root = image.layers().next().unwrap().to_owned();
+    let root = image.layers()[0].clone();
     let problems = || block_on(store.store.verify(image.digest())).unwrap().problems;
     assert_eq!(problems(), Vec::<String>::new());
     let mtime = fs::metadata(root.join("d/a")).unwrap().modified().unwrap();

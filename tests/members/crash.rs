@@ -15,10 +15,10 @@ use std::{
 use podling::container::{
     Gated, Running, Runtime, Setup,
     cgroup::{Config, Layout, Limits},
-    plan::{self, Context, Defaults, Plan, Rootfs},
+    plan::{self, Context, Defaults, Plan},
 };
 
-use crate::support::{make_root, shell};
+use crate::support::{make_root, overlay, shell};
 
 const ROLE: &str = "PODLING_TEST_ROLE";
 const PLACE: &str = "PODLING_TEST_PLACE";
@@ -152,15 +152,9 @@ async fn executor() {
     let mut plan = |line: &str| -> Plan {
         number += 1;
         let at = |name: &str| place.join(format!("{name}{number}"));
-        fs::create_dir(at("upper")).unwrap();
-        fs::create_dir(at("work")).unwrap();
         let context = Context {
             sandbox: at("m"),
-            rootfs: Rootfs::Overlay {
-                lower: vec![place.join("layer")],
-                upper: at("upper"),
-                work: at("work"),
-            },
+            rootfs: overlay(&[place.join("layer")], &at("upper")),
             cgroup: Some(Arc::new(
                 group.member(&format!("m{number}"), &Limits::default()).unwrap(),
             )),

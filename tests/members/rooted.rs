@@ -7,7 +7,7 @@ use podling::{
     group::ExitStatus,
 };
 
-use crate::support::{World, exec, make_root, shell};
+use crate::support::{World, exec, make_root, overlay, shell};
 
 /// Mount point → (root of the mount, type, options).
 fn mounts(mountinfo: &str) -> BTreeMap<String, (String, String, Vec<String>)> {
@@ -228,17 +228,11 @@ async fn i_21_an_overlay_is_the_member_s_alone_and_the_layers_stay_as_they_are()
     let world = World::new();
     let at = |name: &str| -> PathBuf { world.sandbox().join(name) };
     make_root(&at("base"));
-    for name in ["top/etc", "upper", "work"] {
-        std::fs::create_dir_all(at(name)).unwrap();
-    }
+    std::fs::create_dir_all(at("top/etc")).unwrap();
     // The upper layer's passwd is the one that counts.
     std::fs::write(at("top/etc/passwd"), "app:x:55:56::/:\n").unwrap();
     let context = plan::Context {
-        rootfs: Rootfs::Overlay {
-            lower: vec![at("top"), at("base")],
-            upper: at("upper"),
-            work: at("work"),
-        },
+        rootfs: overlay(&[at("top"), at("base")], &at("upper")),
         ..world.context()
     };
     let mut task =
@@ -251,17 +245,7 @@ async fn i_21_an_overlay_is_the_member_s_alone_and_the_layers_stay_as_they_are()
     task.command.as_mut().unwrap().user = Some("root".into());
     let context = plan::Context {
         sandbox: world.context().sandbox,
-        rootfs: Rootfs::Overlay {
-            lower: vec![at("top"), at("base")],
-            upper: {
-                std::fs::create_dir(at("upper2")).unwrap();
-                at("upper2")
-            },
-            work: {
-                std::fs::create_dir(at("work2")).unwrap();
-                at("work2")
-            },
-        },
+        rootfs: overlay(&[at("top"), at("base")], &at("upper2")),
         ..context
     };
     let plan = plan::member(&task, None, &context, &Defaults::default()).unwrap();

@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use podling::{
@@ -13,6 +16,7 @@ use podling::{
     },
     group::{Exit, ExitStatus},
     mesos::v1,
+    sys::overlay::Overlay,
 };
 
 pub struct World {
@@ -190,4 +194,17 @@ pub fn make_root(root: &Path) {
         "root:x:0:\napp:x:1235:\nextra:x:1300:app\n",
     )
     .unwrap();
+}
+
+/// Layers, the topmost first, as one root, with `upper` for what is written to it.
+pub fn overlay(layers: &[PathBuf], upper: &Path) -> Rootfs {
+    let work = upper.with_extension("work");
+    for directory in [upper, &work] {
+        std::fs::create_dir_all(directory).unwrap();
+    }
+    let overlay = Overlay::open(layers, Some((upper, &work))).unwrap();
+    Rootfs::Mounted {
+        mount: Arc::new(overlay.mount().unwrap()),
+        read_only: false,
+    }
 }

@@ -39,7 +39,7 @@ pub fn bundle(plan: &Plan, around: &Surroundings<'_>) -> Result<Spec, BundleErro
     let (root, read_only) = match &plan.rootfs {
         Rootfs::Directory { path, read_only } => (path.clone(), *read_only),
         // To be mounted there by whoever runs the bundle.
-        Rootfs::Mounted(_) | Rootfs::Overlay { .. } => (PathBuf::from("rootfs"), false),
+        Rootfs::Mounted { read_only, .. } => (PathBuf::from("rootfs"), *read_only),
         Rootfs::Host => return inexpressible("the host's root file system"),
     };
     if plan.command.arguments.first() != Some(&plan.command.program) {

@@ -140,13 +140,10 @@ pub enum Rootfs {
         read_only: bool,
     },
     /// Somebody has mounted it for this member alone, detached (`fsmount`), as an image's layers are.
-    Mounted(Arc<OwnedFd>),
-    /// Mounted for the member alone and gone with it.
-    Overlay {
-        /// The topmost layer first.
-        lower: Vec<PathBuf>,
-        upper: PathBuf,
-        work: PathBuf,
+    Mounted {
+        mount: Arc<OwnedFd>,
+        /// For the member; what it needs for its own mounts is made first.
+        read_only: bool,
     },
 }
 

@@ -84,7 +84,9 @@ impl Writer {
         if !cwd.as_os_str().is_empty() {
             self.target("make the working directory", base, &cwd, true)?;
         }
-        if let Rootfs::Directory { read_only: true, .. } = plan.rootfs {
+        if let Rootfs::Directory { read_only: true, .. } | Rootfs::Mounted { read_only: true, .. } =
+            plan.rootfs
+        {
             self.set_read_only("make the root read-only", root, false);
         }
         op!(self, "enter the root file system"; SYS_fchdir, root);

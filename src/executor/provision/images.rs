@@ -1,9 +1,6 @@
 //! Members' images: from the node's store, through overlayfs, to a mount.
 
-use std::{
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-};
+use std::{os::fd::OwnedFd, path::PathBuf};
 
 use tokio::{runtime::Handle, sync::OnceCell};
 
@@ -13,7 +10,7 @@ use crate::{
         config::{Config, ImagesConfig},
         sentence,
     },
-    image::{Credentials, Image, PullOptions, Reference, Store, StoreConfig},
+    image::{Changes, Credentials, Image, PullOptions, Reference, Store, StoreConfig},
     mesos::v1,
 };
 
@@ -111,8 +108,8 @@ pub fn read_only(image: &Image) -> Result<OwnedFd, Trouble> {
     mount(image, None)
 }
 
-fn mount(image: &Image, writes: Option<&Path>) -> Result<OwnedFd, Trouble> {
-    let rootfs = image.rootfs(writes);
+fn mount(image: &Image, changes: Option<&Changes>) -> Result<OwnedFd, Trouble> {
+    let rootfs = image.rootfs(changes);
     let rootfs = rootfs.map_err(|error| Trouble::failed(sentence(&error)))?;
     Ok(rootfs.into_mount())
 }
@@ -133,7 +130,9 @@ impl Writes {
     }
 
     pub fn mount(&self, image: &Image) -> Result<OwnedFd, Trouble> {
-        mount(image, Some(&self.path))
+        let changes = image.changes(&self.path);
+        let changes = changes.map_err(|error| Trouble::failed(sentence(&error)))?;
+        mount(image, Some(&changes))
     }
 }
 
