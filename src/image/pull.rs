@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::{
     digest::Digest,
-    disk::{Expected, ImageRecord, LayerError, StoreError},
+    disk::{Expected, ImageRecord, Keep, LayerError, StoreError},
     document::{Blob, Configuration, Document, DocumentError, MAX_INDEX_DEPTH, Manifest, choose},
     pool::Lost,
     reference::Reference,
@@ -45,11 +45,7 @@ impl PullError {
 
     /// The node has no room: nothing is wrong with the image.
     pub fn is_disk_full(&self) -> bool {
-        match &*self.problem {
-            Problem::Layer { source, .. } => source.is_disk_full(),
-            Problem::Store(error) => error.is_disk_full(),
-            _ => false,
-        }
+        self.problem.is_disk_full()
     }
 }
 
@@ -98,6 +94,16 @@ pub enum Problem {
     Rootfs(#[from] super::rootfs::RootfsError),
     #[error(transparent)]
     Lost(#[from] Lost),
+}
+
+impl Problem {
+    fn is_disk_full(&self) -> bool {
+        match self {
+            Problem::Layer { source, .. } => source.is_disk_full(),
+            Problem::Store(error) => error.is_disk_full(),
+            _ => false,
+        }
+    }
 }
 
 impl From<RegistryError> for Problem {
@@ -161,7 +167,13 @@ impl Store {
             {
                 return Ok(image);
             }
-            let image = self.pull(reference, options).await?;
+            let image = match self.pull(reference, options).await {
+                // What nobody uses may be in the way of what somebody needs now.
+                Err(problem) if problem.is_disk_full() && self.collect(Keep::InUse).await?.freed > 0 => {
+                    self.pull(reference, options).await?
+                }
+                other => other?,
+            };
             self.registries().close_idle();
             self.after_pull(&image);
             Ok(image)

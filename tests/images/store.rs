@@ -507,3 +507,93 @@ fn i8_a_full_loop_mounted_ext4_is_survived() {
     );
     pull(&fits).unwrap();
 }
+
+/// A pull of everything that takes memory at once, within a hard limit of 48 MB for data (I3).
+#[test]
+fn i3_a_pull_fits_into_48_megabytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut random = 0x1234_5678_9abc_def1u64;
+    let mut noise = |length: usize| -> Vec<u8> {
+        std::iter::repeat_with(|| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random.to_le_bytes()
+        })
+        .take(length / 8)
+        .flatten()
+        .collect()
+    };
+    // The largest windows that are taken, long names, many directories and attributes, in four layers at once.
+    let layers: Vec<Vec<u8>> = (0..4)
+        .map(|n| {
+            let layer = (0..3000).fold(Layer::new(), |layer, number| {
+                let name = format!("{}/{n}-{number}/", "d".repeat(200));
+                layer.long(b'L', name).dir("x", 0o755)
+            });
+            let value = noise(3000);
+            layer
+                .pax(&[("SCHILY.xattr.user.large", &value)])
+                .file(&format!("large-{n}"), noise(12 << 20))
+                .tar()
+        })
+        .collect();
+    let packed = layers
+        .iter()
+        .map(|layer| {
+            let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(23).unwrap();
+            encoder.include_contentsize(false).unwrap();
+            std::io::Write::write_all(&mut encoder, layer).unwrap();
+            encoder.finish().unwrap()
+        })
+        .collect();
+    let diff_ids: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
+    let config = serde_json::json!({
+        "os": "linux", "architecture": "amd64", "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    let content = Content::of(TestImage::from_parts(config, packed, Packing::Zstd, false));
+    let registry = FakeRegistry::start(move |request, _| Reply::good(&content, request));
+    let pull = |limit: u64| {
+        Command::new("prlimit")
+            .arg(format!("--data={limit}"))
+            .arg(env!("CARGO_BIN_EXE_podling"))
+            .args(["image", "pull", "--store"])
+            .arg(directory.path().join(format!("store-{limit}")))
+            .arg(format!("{}/a:tag", registry.address))
+            .output()
+            .unwrap()
+    };
+    let output = pull(48 << 20);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // The limit does limit.
+    assert!(!pull(4 << 20).status.success());
+}
+
+#[test]
+fn i8_what_nobody_uses_makes_room_for_what_is_needed() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("place");
+    let _small = SmallFileSystem::mount(&place, &["-t", "tmpfs", "-o", "size=3m", "podling-tests"]);
+    let store = Store::open(StoreConfig::new(place.join("store"))).unwrap();
+    let mut held = None;
+    for n in 0..4u8 {
+        let layout = directory.path().join(format!("layout-{n}"));
+        TestImage::oci(
+            vec![Layer::new().file("f", vec![n; 1 << 20]).tar()],
+            Packing::Gzip,
+        )
+        .write_layout(&layout, "x");
+        let reference = format!("oci:{}", layout.display()).parse().unwrap();
+        let image = block_on(store.resolve_and_pull(&reference, &PullOptions::default())).unwrap();
+        if n == 0 {
+            held = Some(image);
+        }
+    }
+    let held = held.unwrap();
+    assert!(block_on(store.verify(held.digest())).unwrap().is_whole());
+}
