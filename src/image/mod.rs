@@ -15,6 +15,8 @@ mod digest;
 mod disk;
 mod document;
 mod fixes;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod platform;
 mod pool;
 mod pull;

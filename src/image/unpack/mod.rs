@@ -97,6 +97,12 @@ impl Default for UnpackOptions {
     }
 }
 
+/// A layer's bytes, decompressed and within the budget.
+#[cfg(any(test, fuzzing))]
+pub(super) fn unpacked<R: io::BufRead>(blob: R, announced: u64, budget: &Budget) -> io::Result<Unpacked<R>> {
+    Unpacked::new(Hashed::new(blob, announced), budget)
+}
+
 /// Unpacks a layer of `announced` compressed bytes into the empty directory `root`. The digests are told, not
 /// judged: whoever knows what they should be must compare them before the directory is used. `scratch` is a directory
 /// on the same file system, outside `root`; `sums` takes a checksum of every file.
