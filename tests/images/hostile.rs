@@ -844,7 +844,21 @@ mod bytes {
         cut_in_a_sparse_extension: No("middle of an entry"), |_| {
             Head::gnu(b'S', "f").field(482, b"\x01").block().to_vec()
         };
-        cut_in_padding: No("middle of an entry"), |_| cut(&archive(), 600);
+        cut_before_padding: Tree(&["f"]), |_| cut(&archive(), 513);
+        cut_in_padding: Tree(&["f"]), |_| cut(&archive(), 600);
+        cut_at_the_last_byte_of_data: No("middle of an entry"), |_| cut(&new().file("f", "two").tar(), 514);
+        cut_in_padding_of_a_name: No("describes no entry"), |_| cut(&new().long(b'L', "name").tar(), 600);
+        cut_in_padding_of_a_sparse_map: No("sparse map"), |_| {
+            let records: [(&str, &[u8]); 4] = [
+                ("GNU.sparse.major", b"1"),
+                ("GNU.sparse.minor", b"0"),
+                ("GNU.sparse.name", b"f"),
+                ("GNU.sparse.realsize", b"5"),
+            ];
+            let layer = new().pax(&records).file("f", "1\n0\n5\n").tar();
+            let data = layer.len() - 1024 - 512;
+            cut(&layer, data + 6)
+        };
         cut_in_an_extension: No("middle of an entry"), |_| cut(&new().long(b'L', "name").tar(), 515);
         checksum_wrong: No("checksum"), |_| {
             let mut archive = archive();

@@ -309,11 +309,14 @@ impl<R: BufRead> Archive<R> {
         Ok(())
     }
 
+    /// Goes to the end of the entry. Some writers (umoci's `insert`) leave out the padding after the last one and the
+    /// blocks that end an archive, which every reader takes for the end; data that is missing is something else.
     fn skip_rest(&mut self) -> Result<(), ArchiveError> {
-        let mut left = self.remaining + self.padding;
-        (self.remaining, self.padding) = (0, 0);
+        let padding = std::mem::take(&mut self.padding);
+        let mut left = std::mem::take(&mut self.remaining) + padding;
         while left > 0 {
             let available = match self.input.fill_buf() {
+                Ok([]) if left <= padding => return Ok(()),
                 Ok([]) => return Err(self.malformed(Malformed::Truncated)),
                 Ok(buffer) => buffer.len(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
