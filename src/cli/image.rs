@@ -117,7 +117,7 @@ impl Common {
 
 #[derive(Debug, Args)]
 pub(super) struct Pull {
-    /// Image: [registry/]repository[:tag][@digest], oci:DIRECTORY[:TAG] or docker-archive:FILE[:REFERENCE]
+    /// Image: [registry/]repository[:tag][@digest], oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:REFERENCE]
     #[arg(required = true, value_name = "REF")]
     references: Vec<Reference>,
     /// Take what the node has, if it has it

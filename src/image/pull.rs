@@ -211,13 +211,18 @@ impl Store {
                     .repository(reference, options.credentials.as_ref())?;
                 Ok(Source::Registry(Box::new(repository), reference.clone()))
             }
-            Reference::Layout { path, tag } => Ok(Source::Layout(LayoutSource::new(path, tag.as_deref()))),
+            Reference::Layout { path, tag } => {
+                Ok(Source::Layout(LayoutSource::directory(path, tag.as_deref())))
+            }
+            Reference::LayoutArchive { path, tag } => {
+                let (path, tag) = (path.clone(), tag.clone());
+                let open = move |_| LayoutSource::archive(&path, tag.as_deref());
+                Ok(Source::Layout(self.pool().run(open).await??))
+            }
             Reference::Archive { path, tag } => {
                 let (path, tag) = (path.clone(), tag.clone());
-                let open = self
-                    .pool()
-                    .run(move |_| ArchiveSource::open(&path, tag.as_deref()));
-                Ok(Source::Archive(open.await??))
+                let open = move |_| ArchiveSource::open(&path, tag.as_deref());
+                Ok(Source::Archive(self.pool().run(open).await??))
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Image references by Docker's rules (P-01): `[registry[:port]/]repository[:tag][@digest]`, and the two local
-//! kinds `oci:PATH[:TAG]` and `docker-archive:PATH[:REFERENCE]`.
+//! Image references by Docker's rules (P-01): `[registry[:port]/]repository[:tag][@digest]`, and the local kinds
+//! `oci:DIRECTORY[:TAG]`, `oci-archive:FILE[:TAG]` and `docker-archive:FILE[:REFERENCE]`.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -17,6 +17,8 @@ pub enum Reference {
     Registry(RegistryReference),
     /// An OCI image layout directory.
     Layout { path: PathBuf, tag: Option<String> },
+    /// The same in an archive.
+    LayoutArchive { path: PathBuf, tag: Option<String> },
     /// An archive made by `docker save`.
     Archive { path: PathBuf, tag: Option<String> },
 }
@@ -230,6 +232,8 @@ impl FromStr for Reference {
         };
         let parsed = if let Some(rest) = text.strip_prefix("oci:") {
             local(rest).map(|(path, tag)| Reference::Layout { path, tag })
+        } else if let Some(rest) = text.strip_prefix("oci-archive:") {
+            local(rest).map(|(path, tag)| Reference::LayoutArchive { path, tag })
         } else if let Some(rest) = text.strip_prefix("docker-archive:") {
             local(rest).map(|(path, tag)| Reference::Archive { path, tag })
         } else {
@@ -261,6 +265,7 @@ impl fmt::Display for Reference {
         let (scheme, path, tag) = match self {
             Reference::Registry(reference) => return reference.fmt(f),
             Reference::Layout { path, tag } => ("oci", path, tag),
+            Reference::LayoutArchive { path, tag } => ("oci-archive", path, tag),
             Reference::Archive { path, tag } => ("docker-archive", path, tag),
         };
         write!(f, "{scheme}:{}", path.display())?;
@@ -329,6 +334,10 @@ mod tests {
                 path: "x.tar".into(),
                 tag: Some("repo/a:1".into())
             }
+        );
+        assert_eq!(
+            "oci-archive:x.tar".parse::<Reference>().unwrap().to_string(),
+            "oci-archive:x.tar"
         );
         assert!("oci:".parse::<Reference>().is_err());
     }

@@ -2,6 +2,7 @@
 //! Needs root, and the packages named in packaging/test-packages.txt.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod archives;
 mod build;
 mod command;
 mod credentials;

@@ -79,7 +79,7 @@ fn an_oci_layout_by_tag_and_without() {
     assert!(error.contains("some-tag"), "{error}");
 }
 
-fn skopeo(from: &str, to: &str) {
+pub fn skopeo(from: &str, to: &str) {
     let output = Command::new("skopeo")
         .args([
             "copy",
@@ -96,29 +96,6 @@ fn skopeo(from: &str, to: &str) {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-#[test]
-fn p_07_an_archive_as_docker_saves_it() {
-    let store = TestStore::new();
-    let path = |name: &str| store.directory.path().join(name);
-    image_with("saved", false, "amd64").write_layout(&path("layout"), "x");
-    let archive = path("saved.tar");
-    skopeo(
-        &format!("oci:{}:x", path("layout").display()),
-        &format!("docker-archive:{}:repo/name:tag", archive.display()),
-    );
-    for reference in [
-        format!("docker-archive:{}:repo/name:tag", archive.display()),
-        format!("docker-archive:{}", archive.display()),
-    ] {
-        assert_eq!(name_in(&store, &reference, &PullOptions::default()), "saved");
-    }
-    let error = store
-        .pull(&format!("docker-archive:{}:repo/name:other", archive.display()))
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("repo/name:tag"), "{error}");
 }
 
 /// The same image through skopeo and umoci is the same tree.
