@@ -150,6 +150,10 @@ impl<'a> From<&'a Event> for Line<'a> {
                 member: member.map(|member| member.0),
                 ..Line::cause("network")
             },
+            Event::NetworkRefused(why) => Line {
+                message: Some(why.into()),
+                ..Line::cause("network_refused")
+            },
             Event::Health {
                 member,
                 healthy,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc};
 use super::{
     cgroups::{Cgroups, Place},
     config::Config,
-    provision::{Draft, Provided, Provisioner},
+    provision::{Draft, Learned, Provided, Provisioner},
     sandbox::{self, Sandbox},
     sentence,
 };
@@ -64,8 +64,16 @@ impl Planner {
     }
 
     /// Reads what this executor is to have for a network; see [`Provisioner::learn`].
-    pub fn learn(&mut self, executor: &v1::ExecutorInfo, network: Option<&serde_json::Value>) -> bool {
-        self.provisioner.learn(executor, network)
+    pub async fn learn(
+        &mut self,
+        executor: &v1::ExecutorInfo,
+        network: Option<&serde_json::Value>,
+    ) -> Learned {
+        let learned = self.provisioner.learn(executor, network, self.ip).await;
+        if let Learned::Shared { address, .. } = &learned {
+            self.ip = *address;
+        }
+        learned
     }
 
     /// What is known at once about a member, and the work that makes its plan of it.

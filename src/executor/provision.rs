@@ -8,11 +8,13 @@
 //! the directory that takes a member's writes, the group's network) is held by [`Kept`] as long as the member lives.
 
 mod images;
+mod names;
 mod network;
 
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
@@ -20,6 +22,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
+pub use self::network::Learned;
 use self::{
     images::{Images, Writes},
     network::{Group, Networks},
@@ -89,10 +92,14 @@ impl Provisioner {
         }
     }
 
-    /// Reads what this executor is to have for a network. Answers whether its groups have networks of their own, so
-    /// that the agent's address is not theirs.
-    pub fn learn(&mut self, executor: &v1::ExecutorInfo, network: Option<&serde_json::Value>) -> bool {
-        self.networks.learn(executor, network)
+    /// Reads what this executor is to have for a network; `ip` is its own address.
+    pub async fn learn(
+        &mut self,
+        executor: &v1::ExecutorInfo,
+        network: Option<&serde_json::Value>,
+        ip: Option<IpAddr>,
+    ) -> Learned {
+        self.networks.learn(executor, network, ip).await
     }
 
     /// The work of one member. The first of a group to get there makes the group's network.
@@ -130,11 +137,17 @@ impl Provisioner {
                     context.container_ip.clone_from(&network.address);
                     network.files.as_path()
                 }
-                None => Path::new(network::NODE),
+                None => Path::new(names::NODE),
             };
+            if let Rootfs::Mounted { mount, .. } = &context.rootfs {
+                names::make_room(mount).map_err(|error| Failure {
+                    message: named(sentence(&error)),
+                    invalid: false,
+                })?;
+            }
             // A member on the host's root sees the node's files already.
             if network.is_some() || !context.rootfs.is_host() {
-                context.mounts.extend(network::mounts(files, &context.rootfs));
+                context.mounts.extend(names::mounts(files, &context.rootfs));
             }
             let config = stack.image.as_ref().map(Image::config);
             let plan = plan::member(&draft.task, config, &context, &draft.defaults);

@@ -24,6 +24,7 @@ use super::{
     environment::Environment,
     keeper::Keepers,
     planner::Planner,
+    provision::Learned,
     sandbox::{Sandbox, SandboxError},
     sentence,
     session::{self, Calls, Notice, Session, SessionError},
@@ -200,11 +201,17 @@ impl Shell {
                         let executor = &subscribed.executor_info;
                         let extras = self.machine.extras();
                         let network = extras.and_then(|extras| extras.network.clone());
-                        let infos = match self.planner().learn(executor, network.as_ref()) {
-                            true => Vec::new(),
-                            false => address::network_infos(executor, self.ip),
+                        let member = None;
+                        let learned = match self.planner().learn(executor, network.as_ref()).await {
+                            Learned::Shared { infos, .. } => Event::Network { member, infos },
+                            // Told as soon as there is one.
+                            Learned::Own => Event::Network {
+                                member,
+                                infos: Vec::new(),
+                            },
+                            Learned::Refused(why) => Event::NetworkRefused(why),
                         };
-                        self.step(Event::Network { member: None, infos });
+                        self.step(learned);
                     }
                 }
             }

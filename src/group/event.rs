@@ -90,6 +90,8 @@ pub enum Event {
         member: Option<MemberId>,
         infos: Vec<v1::NetworkInfo>,
     },
+    /// What the executor is to have for a network cannot be had: no group of it can run. The sentence names the field.
+    NetworkRefused(String),
     /// A health check's result that counts: failures inside the grace period are not told (H-04).
     Health {
         member: MemberId,

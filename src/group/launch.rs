@@ -84,6 +84,9 @@ impl Machine {
                 return self.refuse(tasks, |_| Some(Verdict::invalid(error.clone())), step);
             }
         };
+        if let Some(why) = self.refusal.clone() {
+            return self.refuse(tasks, |_| Some(Verdict::invalid(why.clone())), step);
+        }
         let faults = validate::group(&tasks, identity.executor_info());
         if let Some(first) = faults.first() {
             let first = first.to_string();

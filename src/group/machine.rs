@@ -35,6 +35,8 @@ pub struct Machine {
     pub(super) outbox: Outbox,
     /// The addresses of members that have none of their own.
     pub(super) network: Vec<Wire<v1::NetworkInfo>>,
+    /// Why no group can run: the executor asks for a network that cannot be had.
+    pub(super) refusal: Option<String>,
     pub(super) next_group: u32,
     pub(super) next_member: u32,
 }
@@ -100,6 +102,7 @@ impl Machine {
             members: BTreeMap::new(),
             outbox: Outbox::default(),
             network: Vec::new(),
+            refusal: None,
             next_group: 0,
             next_member: 0,
         }
@@ -128,6 +131,7 @@ impl Machine {
             Event::Exited(member, exit) => self.turn(member, Input::Exited(exit), s),
 
             Event::Network { member, infos } => self.network(member, infos),
+            Event::NetworkRefused(why) => self.refusal = Some(why),
             Event::Health {
                 member,
                 healthy,

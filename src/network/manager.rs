@@ -62,7 +62,7 @@ impl Manager {
         })
     }
 
-    /// The address reported for pods on the host's network.
+    /// The address reported for pods on the host's network, and for those in the agent's when it cannot be found there.
     #[must_use]
     pub fn with_agent_address(mut self, address: Option<IpAddr>) -> Manager {
         self.agent_address = address;
@@ -110,6 +110,7 @@ impl Manager {
                     request.hostname.clone(),
                     infos.clone(),
                     interfaces,
+                    self.agent_address,
                 ))
             }
             Kind::Own(attachments) => self.make(request, attachments, pod).await,

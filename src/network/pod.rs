@@ -134,8 +134,8 @@ pub struct PodNetwork {
 
 impl PodNetwork {
     pub(super) fn host(hostname: Option<String>, address: Option<IpAddr>) -> PodNetwork {
-        let info = v1::NetworkInfo {
-            ip_addresses: address.into_iter().map(ip_address).collect(),
+        let info = |address| v1::NetworkInfo {
+            ip_addresses: vec![ip_address(address)],
             ..Default::default()
         };
         PodNetwork {
@@ -144,19 +144,23 @@ impl PodNetwork {
             files: None,
             interfaces: Vec::new(),
             attachments: Vec::new(),
-            infos: vec![info],
+            infos: address.map(info).into_iter().collect(),
             address,
         }
     }
 
     /// `found` are this process's own interfaces; the agent's CNI names them `eth0`, `eth1`, … in the order of the infos.
+    /// If it does not, `fallback` is what can be told: which network that belongs to is unknown, the first is the one
+    /// that most likely has the default route.
     pub(super) fn agent(
         hostname: Option<String>,
         mut infos: Vec<v1::NetworkInfo>,
         found: Vec<(String, Addresses)>,
+        fallback: Option<IpAddr>,
     ) -> PodNetwork {
         let mut interfaces = Vec::new();
         for (index, info) in infos.iter_mut().enumerate() {
+            info.ip_addresses.clear();
             let name = super::manager::interface_name(index);
             let Some((_, addresses)) = found.iter().find(|(found, _)| *found == name) else {
                 continue;
@@ -172,7 +176,11 @@ impl PodNetwork {
                 addresses: addresses.clone(),
             });
         }
-        let address = first_address(&interfaces);
+        if let (None, Some(address), Some(first)) = (first_address(&interfaces), fallback, infos.first_mut())
+        {
+            first.ip_addresses = vec![ip_address(address)];
+        }
+        let address = first_address(&interfaces).or(fallback);
         PodNetwork {
             held: None,
             hostname,
@@ -306,5 +314,47 @@ fn info(attachment: &Attachment, interface: &Interface) -> v1::NetworkInfo {
             })
             .collect(),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(found: &[(&str, &str)], fallback: Option<&str>) -> (Vec<Vec<String>>, Option<String>) {
+        let infos = ["front", "back"].map(|name| v1::NetworkInfo {
+            name: Some(name.to_owned()),
+            // What a scheduler wrote there is a wish, not an address.
+            ip_addresses: vec![ip_address("192.0.2.99".parse().unwrap())],
+            ..Default::default()
+        });
+        let found = found
+            .iter()
+            .map(|(name, address)| ((*name).to_owned(), vec![(address.parse().unwrap(), 24)]))
+            .collect();
+        let fallback = fallback.map(|address| address.parse().unwrap());
+        let pod = PodNetwork::agent(None, infos.to_vec(), found, fallback);
+        let addresses = |info: &v1::NetworkInfo| {
+            let addresses = info.ip_addresses.iter();
+            addresses.map(|address| address.ip_address().to_owned()).collect()
+        };
+        let addresses = pod.network_infos().iter().map(addresses).collect();
+        (addresses, pod.container_ip().map(|address| address.to_string()))
+    }
+
+    #[test]
+    fn u_09_each_of_the_agents_networks_is_told_with_its_own_address() {
+        let found = [("eth0", "10.1.0.5"), ("eth1", "fd00::5")];
+        let (infos, address) = told(&found, Some("192.0.2.7"));
+        assert_eq!(infos, [["10.1.0.5"], ["fd00::5"]]);
+        assert_eq!(address.as_deref(), Some("10.1.0.5"));
+    }
+
+    #[test]
+    fn u_09_interfaces_of_other_names_leave_only_our_own_address() {
+        let (infos, address) = told(&[("ens3", "10.1.0.5")], Some("10.1.0.5"));
+        assert_eq!(infos[0], ["10.1.0.5"]);
+        assert_eq!(address.as_deref(), Some("10.1.0.5"));
+        assert_eq!(told(&[], None).1, None);
     }
 }

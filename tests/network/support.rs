@@ -154,11 +154,21 @@ pub struct Server {
 
 impl Server {
     pub fn start(namespace: impl AsFd, name: &str, port: u16) -> Server {
-        let (tcp, udp) = netns::enter(namespace, move || {
-            let any: SocketAddr = format!("[::]:{port}").parse().unwrap();
-            Ok((TcpListener::bind(any)?, UdpSocket::bind(any)?))
-        })
-        .unwrap();
+        let sockets = netns::enter(namespace, move || Server::bind(port)).unwrap();
+        Server::on(sockets, name)
+    }
+
+    /// In the caller's own namespace, which needs no privilege.
+    pub fn here(name: &str, port: u16) -> Server {
+        Server::on(Server::bind(port).unwrap(), name)
+    }
+
+    fn bind(port: u16) -> io::Result<(TcpListener, UdpSocket)> {
+        let any: SocketAddr = format!("[::]:{port}").parse().unwrap();
+        Ok((TcpListener::bind(any)?, UdpSocket::bind(any)?))
+    }
+
+    fn on((tcp, udp): (TcpListener, UdpSocket), name: &str) -> Server {
         let stop = Arc::new(AtomicBool::new(false));
         let greeting = |name: &str, peer: SocketAddr| format!("{name} to {}", peer.ip().to_canonical());
         tcp.set_nonblocking(true).unwrap();
@@ -244,14 +254,16 @@ impl Caller {
 /// What the server there answers to somebody in `namespace`, over TCP and UDP alike.
 #[track_caller]
 pub fn ask(namespace: impl AsFd, to: IpAddr, port: u16) -> String {
+    netns::enter(namespace, move || ask_here(to, port)).unwrap()
+}
+
+/// From the caller's own namespace.
+pub fn ask_here(to: IpAddr, port: u16) -> io::Result<String> {
     let to = SocketAddr::new(to, port);
-    netns::enter(namespace, move || {
-        let by_tcp = tcp(to, PATIENCE).map_err(|error| io::Error::other(format!("tcp {to}: {error}")))?;
-        let by_udp = udp(to, PATIENCE).map_err(|error| io::Error::other(format!("udp {to}: {error}")))?;
-        assert_eq!(by_tcp, by_udp);
-        Ok(by_tcp)
-    })
-    .unwrap()
+    let by_tcp = tcp(to, PATIENCE).map_err(|error| io::Error::other(format!("tcp {to}: {error}")))?;
+    let by_udp = udp(to, PATIENCE).map_err(|error| io::Error::other(format!("udp {to}: {error}")))?;
+    assert_eq!(by_tcp, by_udp);
+    Ok(by_tcp)
 }
 
 /// Over TCP alone.

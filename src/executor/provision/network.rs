@@ -1,11 +1,8 @@
 //! The network of a group: made before its members, shared by them, undone after the last of them.
 
 use std::{
-    io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
-    },
+    net::IpAddr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,17 +10,13 @@ use std::{
 use serde_json::Value;
 use tokio::{runtime::Handle, sync::OnceCell};
 
-use super::Alive;
+use super::{Alive, names};
 use crate::{
-    container::plan::{Mount, MountSource, Rootfs, Target},
     executor::{config::NetworkSetting, sentence},
     group::{Failure, GroupId},
     mesos::v1,
     network::{Manager, PodNetwork, Request, request::Kind},
 };
-
-/// N-04: as named below `/etc`.
-const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
 /// What this executor's groups are to have.
 #[derive(Debug)]
@@ -37,11 +30,31 @@ pub struct Networks {
 #[derive(Debug, Clone)]
 enum Wish {
     /// The executor's own: the host's, or the one the agent has put us into (N-01).
-    Shared,
+    Shared {
+        infos: Vec<v1::NetworkInfo>,
+        address: Option<IpAddr>,
+    },
     Own {
         manager: Arc<Manager>,
         request: Arc<Request>,
     },
+    /// No group of this executor can run.
+    Refused(String),
+    /// The node is at fault, not the definition.
+    Failed(String),
+}
+
+/// What follows for every group from what the executor asks of its network.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Learned {
+    /// Members are where we are, and this is to be told about it (U-09, E-03).
+    Shared {
+        infos: Vec<v1::NetworkInfo>,
+        address: Option<IpAddr>,
+    },
+    /// Each group gets its own.
+    Own,
+    /// It cannot be had; names the field.
     Refused(String),
 }
 
@@ -54,29 +67,59 @@ impl Networks {
         }
     }
 
-    pub fn learn(&mut self, executor: &v1::ExecutorInfo, network: Option<&Value>) -> bool {
-        let known = self.wish.take();
-        let wish = known.unwrap_or_else(|| match network {
-            None => Wish::Shared,
-            Some(network) => self.read(executor, network).unwrap_or_else(Wish::Refused),
-        });
-        !matches!(self.wish.insert(wish), Wish::Shared)
+    /// `ip` is our own address, as far as it is known.
+    pub async fn learn(
+        &mut self,
+        executor: &v1::ExecutorInfo,
+        network: Option<&Value>,
+        ip: Option<IpAddr>,
+    ) -> Learned {
+        let wish = match self.wish.take() {
+            Some(wish) => wish,
+            None => self.read(executor, network, ip).await,
+        };
+        let learned = match &wish {
+            Wish::Shared { infos, address } => Learned::Shared {
+                infos: infos.clone(),
+                address: *address,
+            },
+            Wish::Own { .. } | Wish::Failed(_) => Learned::Own,
+            Wish::Refused(why) => Learned::Refused(why.clone()),
+        };
+        self.wish = Some(wish);
+        learned
     }
 
-    fn read(&self, executor: &v1::ExecutorInfo, network: &Value) -> Result<Wish, String> {
-        let manager = Manager::open(self.setting.config.clone()).map_err(|error| sentence(&error))?;
-        let request = manager
-            .read(executor.container.as_ref(), Some(network))
-            .map_err(|error| format!("executor.{error}"))?;
-        if !matches!(request.kind, Kind::Own(_)) {
-            return Ok(Wish::Shared);
+    async fn read(&self, executor: &v1::ExecutorInfo, network: Option<&Value>, ip: Option<IpAddr>) -> Wish {
+        let manager = match Manager::open(self.setting.config.clone()) {
+            Ok(manager) => manager.with_agent_address(ip),
+            Err(error) => return Wish::Failed(sentence(&error)),
+        };
+        let request = match manager.read(executor.container.as_ref(), network) {
+            Ok(request) => request,
+            Err(error) => return Wish::Refused(format!("executor.{error}")),
+        };
+        if matches!(request.kind, Kind::Own(_)) {
+            // While the group is still on its way.
+            manager.warm();
+            return Wish::Own {
+                manager: Arc::new(manager),
+                request: Arc::new(request),
+            };
         }
-        // While the group is still on its way.
-        manager.warm();
-        Ok(Wish::Own {
-            manager: Arc::new(manager),
-            request: Arc::new(request),
-        })
+        match manager.set_up(&request, &self.pod).await {
+            Ok(network) => Wish::Shared {
+                infos: network.network_infos(),
+                address: network.container_ip(),
+            },
+            Err(error) => {
+                tracing::warn!("updates will not tell members' addresses: {}", sentence(&error));
+                Wish::Shared {
+                    infos: Vec::new(),
+                    address: ip,
+                }
+            }
+        }
     }
 
     pub fn group(&self, id: GroupId, private: &Path, alive: &Alive) -> Group {
@@ -86,7 +129,10 @@ impl Networks {
             number => format!("{}-{number}", self.pod),
         };
         Group {
-            wish: self.wish.clone().unwrap_or(Wish::Shared),
+            wish: self.wish.clone().unwrap_or(Wish::Shared {
+                infos: Vec::new(),
+                address: None,
+            }),
             files: private.join(format!("network-{}", id.0)),
             pod,
             network: OnceCell::new(),
@@ -123,9 +169,9 @@ impl Group {
     /// is given up, the next one begins anew.
     pub async fn network(&self) -> Result<Option<&Joined>, Failure> {
         let (manager, request) = match &self.wish {
-            Wish::Shared => return Ok(None),
+            Wish::Shared { .. } => return Ok(None),
             Wish::Own { manager, request } => (manager, request),
-            Wish::Refused(message) => return Err(failed(message.clone())),
+            Wish::Refused(message) | Wish::Failed(message) => return Err(failed(message.clone())),
         };
         let made = self.network.get_or_init(|| self.make(manager, request)).await;
         made.as_ref().map(Some).map_err(Clone::clone)
@@ -142,10 +188,12 @@ impl Group {
             Some(Err(error)) => return Err(failed(sentence(&error))),
             None => return Err(failed("there is no namespace to join".to_owned())),
         };
-        self.write(&network).map_err(|error| {
-            let place = self.files.display();
-            failed(format!("cannot write {place}: {error}"))
-        })?;
+        if let Some(files) = network.files() {
+            names::write(&self.files, files).map_err(|error| {
+                let place = self.files.display();
+                failed(format!("cannot write {place}: {error}"))
+            })?;
+        }
         Ok(Joined {
             namespace,
             hostname: network.hostname().map(str::to_owned),
@@ -154,24 +202,6 @@ impl Group {
             files: self.files.clone(),
             network,
         })
-    }
-
-    fn write(&self, network: &PodNetwork) -> io::Result<()> {
-        let Some(files) = network.files() else {
-            return Ok(());
-        };
-        let contents = [&files.hosts, &files.hostname, &files.resolv_conf];
-        std::fs::DirBuilder::new()
-            .mode(0o755)
-            .recursive(true)
-            .create(&self.files)?;
-        for (name, text) in FILES.iter().zip(contents) {
-            let mut options = std::fs::OpenOptions::new();
-            let options = options.write(true).create(true).truncate(true).mode(0o644);
-            let mut file = options.open(self.files.join(name))?;
-            io::Write::write_all(&mut file, text.as_bytes())?;
-        }
-        Ok(())
     }
 }
 
@@ -200,24 +230,4 @@ fn failed(message: String) -> Failure {
         message: format!("the pod's network: {message}"),
         invalid: false,
     }
-}
-
-/// Where members find the node's own names.
-pub const NODE: &str = "/etc";
-
-/// N-04: the files that give a member its names, from the directory that holds them. On the host's root only those
-/// that are there can be covered; the node's own cannot be written to.
-pub fn mounts(directory: &Path, rootfs: &Rootfs) -> Vec<Mount> {
-    let places = FILES.map(|name| (directory.join(name), Path::new("etc").join(name)));
-    let places = places.into_iter().filter(|(source, target)| {
-        source.exists() && (!rootfs.is_host() || Path::new("/").join(target).exists())
-    });
-    places
-        .map(|(source, target)| Mount {
-            read_only: directory == Path::new(NODE),
-            field: format!("/{}", target.display()),
-            source: MountSource::Host(source),
-            target: Target::Root(target),
-        })
-        .collect()
 }

@@ -203,6 +203,21 @@ fn l_11_a_task_id_used_twice_in_a_group_gets_one_end() {
 }
 
 #[test]
+fn l_11_a_network_that_cannot_be_had_refuses_the_group() {
+    let mut scene = Scene::new();
+    let why = "executor.data.network.mode: `overlay` is not a mode";
+    scene.step(Event::NetworkRefused(why.into()));
+    scene.launch([task("a"), task("b")]);
+    assert!(scene.to_prepare().is_empty());
+    for member in ["a", "b"] {
+        assert_eq!(scene.states(member), [TaskFailed]);
+        assert_eq!(scene.reason(member), Some(Reason::TaskInvalid));
+        assert_eq!(scene.message(member), why);
+    }
+    assert!(scene.acknowledge_all().has_exited());
+}
+
+#[test]
 fn l_11_extras_that_cannot_be_obeyed_refuse_the_group() {
     let told = subscribed(&[], Some(r#"{"podling":1,"restart":{"policy":"always"}}"#));
     let mut scene = Scene::told(Settings::default(), told);
