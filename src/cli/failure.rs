@@ -1,9 +1,31 @@
 //! How a command ends, and what its user reads if that is not well.
 
-use std::{error::Error, fmt, process::ExitCode};
+use std::{error::Error, fmt, io::Write as _, process::ExitCode};
+
+use super::text;
 
 /// What a command's `run` gives back.
 pub type Ended = Result<ExitCode, Failure>;
+
+/// Says something to the user, who may have closed standard error.
+pub(super) fn complain(sentence: impl fmt::Display) {
+    let _ = writeln!(
+        std::io::stderr(),
+        "podling: {}",
+        text::lines(&sentence.to_string())
+    );
+}
+
+/// Prints an answer. A reader that has seen enough (`head`) is no failure.
+pub(super) fn answer(words: &str) -> Ended {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(words.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("cannot print: {error}")))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
 
 /// Why a command could not do what it was asked to; displayed as one sentence.
 #[derive(Debug)]

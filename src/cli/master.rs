@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{Ended, Failure, loopback::own_executor, signals::Interrupts};
+use super::{Ended, Failure, failure, loopback::own_executor, signals::Interrupts};
 use crate::loopback::master::{Cluster, Options};
 
 pub(super) const RESOURCES: &str = "cpus:4;mem:8192;disk:10240;ports:[31000-32000]";
@@ -52,14 +52,17 @@ impl MasterCommand {
             crate::loopback::master::StartError::Resources(error) => Failure::usage(error),
             error => error.into(),
         })?;
-        println!("master at {}", cluster.address());
+        failure::answer(&format!("master at {}\n", cluster.address()))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(async {
             let mut interrupts = Interrupts::listen()?;
             interrupts.next().await;
-            eprintln!("podling: ending {} agent(s); once more to hurry", self.agents);
+            failure::complain(format_args!(
+                "ending {} agent(s); once more to hurry",
+                self.agents
+            ));
             tokio::select! {
                 () = cluster.drain() => {}
                 () = interrupts.next() => cluster.destroy_all(),

@@ -13,6 +13,7 @@ mod node;
 mod pod;
 mod scheduler;
 mod signals;
+mod text;
 mod up;
 
 use std::process::ExitCode;
@@ -79,7 +80,7 @@ pub fn main() -> ExitCode {
     match cli.run() {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("podling: {failure}");
+            failure::complain(&failure);
             failure.exit_code()
         }
     }

@@ -19,6 +19,8 @@ pub struct Support {
     pub persistent_volumes: bool,
     pub constraints: bool,
     pub gpus: bool,
+    /// Pods run with the rights of an ordinary user, who can make no networks.
+    pub ordinary_user: bool,
 }
 
 impl Default for Support {
@@ -42,10 +44,19 @@ impl Support {
         persistent_volumes: false,
         constraints: false,
         gpus: false,
+        ordinary_user: false,
     };
 
     pub(super) fn check(&self, pod: &Pod, out: &mut Violations) {
         let root = Place::root();
+        let remote = pod
+            .networks
+            .iter()
+            .any(|network| network.mode != NetworkMode::Host);
+        if remote && self.container_networks && self.ordinary_user {
+            let rule = "container networks need root; without it pods run on the host's network";
+            out.rule(&root.field("networks"), rule);
+        }
         let mut refuse = |supported: bool, asked: bool, place: Place, what: &str| {
             if asked && !supported {
                 out.rule(&place, format!("{what} not supported by this version of podling"));
@@ -57,10 +68,6 @@ impl Support {
             root.field("secrets"),
             "secrets are",
         );
-        let remote = pod
-            .networks
-            .iter()
-            .any(|network| network.mode != NetworkMode::Host);
         refuse(
             self.container_networks,
             remote,

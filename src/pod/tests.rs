@@ -16,6 +16,7 @@ fn profile() -> Profile {
         persistent_volumes: true,
         constraints: true,
         gpus: true,
+        ordinary_user: false,
     };
     Profile {
         support,

@@ -3,5 +3,7 @@
 
 mod bad_input;
 mod cluster;
+mod leaving;
+mod node;
 mod once;
 mod pods;

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::{Ended, Failure, client::Client, definition};
+use super::{Ended, Failure, client::Client, definition, failure};
 use crate::pod::{InstanceId, PodId, Profile};
 
 #[derive(Debug, Args)]
@@ -107,9 +107,14 @@ impl Pod {
                 self.deployed(answer.deployment, &answer.body)
             }
             Command::Validate { file } => {
-                let pod = definition::pod_with_warnings(file, &Profile::default())?;
-                self.print(&serde_json::to_value(&pod)?, |_| {
-                    format!("{}: valid, {}", file.display(), table::summary(&pod))
+                let pods = definition::pods_with_warnings(file, &Profile::default())?;
+                let value = match pods.as_slice() {
+                    [pod] => serde_json::to_value(pod)?,
+                    pods => serde_json::to_value(pods)?,
+                };
+                self.print(&value, |_| {
+                    let line = |pod| format!("{}: valid, {}", file.display(), table::summary(pod));
+                    pods.iter().map(line).collect::<Vec<_>>().join("\n")
                 })
             }
             Command::List => self.print(&client.get("/v2/pods/::status")?, table::pods),
@@ -182,11 +187,10 @@ impl Pod {
     }
 
     fn print(&self, value: &Value, table: impl FnOnce(&Value) -> String) -> Ended {
-        match self.output {
-            Output::Table => println!("{}", table(value)),
-            Output::Json => println!("{}", serde_json::to_string_pretty(value)?),
-            Output::Yaml => print!("{}", serde_saphyr::to_string(value)?),
-        }
-        Ok(ExitCode::SUCCESS)
+        failure::answer(&match self.output {
+            Output::Table => format!("{}\n", table(value)),
+            Output::Json => format!("{}\n", serde_json::to_string_pretty(value)?),
+            Output::Yaml => serde_saphyr::to_string(value)?,
+        })
     }
 }

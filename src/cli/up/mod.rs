@@ -3,28 +3,29 @@
 //! Loopback master and agents, the scheduler with its store and API, and real executors; every hop is real HTTP.
 
 mod logs;
+mod node;
+mod printer;
 mod show;
+mod state;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
-use tokio::{net::TcpListener, sync::broadcast::error::RecvError};
+use tokio::{
+    net::TcpListener,
+    sync::broadcast::{Receiver, error::RecvError},
+};
 
 use self::show::Show;
+pub(super) use self::state::WorkDir;
 use super::{
-    Ended, Failure, definition,
+    Ended, Failure, definition, failure,
     loopback::own_executor,
     master::RESOURCES,
     scheduler::{framework, settings},
     signals::Interrupts,
 };
 use crate::{
-    executor,
     loopback::master::{Cluster, Options},
     mesos::codec::Encoding,
     pod::{Pod, Profile},
@@ -64,74 +65,18 @@ pub(super) struct Up {
     once: bool,
 }
 
-/// A directory that goes with us, unless somebody named it.
-#[derive(Debug)]
-pub(super) struct WorkDir {
-    path: PathBuf,
-    temporary: bool,
-}
-
-impl WorkDir {
-    pub fn open(named: Option<&Path>) -> Result<Self, Failure> {
-        let (path, temporary) = match named {
-            Some(path) => (path.to_owned(), false),
-            None => {
-                let unique = uuid::Uuid::new_v4().simple().to_string();
-                (
-                    std::env::temp_dir().join(format!("podling-{}", unique.get(..12).unwrap_or(&unique))),
-                    true,
-                )
-            }
-        };
-        std::fs::create_dir_all(&path)
-            .and_then(|()| path.canonicalize())
-            .map(|path| WorkDir { path, temporary })
-            .map_err(|error| Failure::failed(format!("cannot use {}: {error}", path.display())))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for WorkDir {
-    fn drop(&mut self) {
-        if self.temporary
-            && let Err(error) = std::fs::remove_dir_all(&self.path)
-        {
-            eprintln!("podling: {} stays: {error}", self.path.display());
-        }
-    }
-}
-
-/// The networks that pods can name here: bridges of this machine under the names that clusters have for theirs.
-const NETWORKS: &str = "{ default_network = \"mesos-bridge\", networks = { \
-     mesos-bridge = { subnets = [\"10.167.0.0/16\"], bridge = \"podling0\" }, \
-     dcos = { subnets = [\"10.168.0.0/16\"], bridge = \"podling1\" } } }";
-
-/// Settings of executors that whoever starts us has in the environment are theirs too.
-fn executor_environment(ours: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
-    let mut settings = vec![("PODLING_NETWORK".to_owned(), NETWORKS.to_owned())];
-    for (name, value) in ours {
-        if name == executor::config::FILE_VARIABLE
-            || executor::config::KEYS.iter().any(|key| key.variable() == name)
-        {
-            settings.retain(|(known, _)| *known != name);
-            settings.push((name, value));
-        }
-    }
-    settings
-}
-
 impl Up {
     pub(super) fn run(self) -> Ended {
-        let profile = Profile::default();
+        let root = nix::unistd::geteuid().is_root();
+        let mut profile = Profile::default();
+        profile.support.ordinary_user = !root;
         // Nothing is started before everything is known to be right.
         let pods: Vec<Pod> = self
             .files
             .iter()
-            .map(|file| definition::pod_with_warnings(file, &profile))
-            .collect::<Result<_, _>>()?;
+            .map(|file| definition::pods_with_warnings(file, &profile))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat();
         if self.once && pods.is_empty() {
             return Err(Failure::usage(
                 "--once needs a pod definition: without one there is nothing to end",
@@ -154,20 +99,69 @@ impl Up {
         let listener = TcpListener::bind(self.listen)
             .await
             .map_err(|error| Failure::failed(format!("cannot listen on {}: {error}", self.listen)))?;
-        let address = listener.local_addr()?.to_string();
+        let root = !profile.support.ordinary_user;
         let state = WorkDir::open(self.state.as_deref())?;
+        let ours = std::env::vars_os();
+        let ours =
+            ours.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let node = node::Settings::read(ours, root, state.path())?;
         let work_dir = state.path().join("work");
         std::fs::create_dir_all(&work_dir)?;
-        let store = Sqlite::open(&state.path().join("state.db"))?;
         let cluster = Cluster::start(Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             agents: usize::from(self.agents),
             resources: RESOURCES.to_owned(),
             default_executor: executor.clone(),
             work_dir: work_dir.clone(),
-            executor_environment: executor_environment(std::env::vars()),
+            executor_environment: node.variables.clone(),
         })?;
 
+        let address = listener.local_addr()?.to_string();
+        let mut show = Show::new(self.follow || self.once, &work_dir)?;
+        show.began(&address, self.agents, &pods, root);
+        let outcome = tokio::select! {
+            ended = self.live(profile, pods, executor, listener, &state, &cluster, &mut show) => ended,
+            () = interrupts.next() => Ok(self.broken_off()),
+            () = printer::reader_gone() => Ok(self.broken_off()),
+        };
+        // With what has just been dropped the scheduler is gone: what ends from now on is not started again.
+        show.ending();
+        tokio::select! {
+            () = drain(&cluster, &mut show) => {}
+            () = interrupts.next() => cluster.destroy_all(),
+        }
+        drop(cluster);
+        for complaint in node.tidy().await {
+            failure::complain(complaint);
+        }
+        tokio::select! {
+            () = show.finish() => {}
+            () = interrupts.next() => {}
+        }
+        outcome
+    }
+
+    /// The exit code if somebody wants an end before there is one.
+    fn broken_off(&self) -> ExitCode {
+        match self.once {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        }
+    }
+
+    /// Runs the scheduler and its API until something ends them; with `--once`, until every instance has ended.
+    #[expect(clippy::too_many_arguments, reason = "everything that lives, in one place")]
+    async fn live(
+        &self,
+        profile: Profile,
+        pods: Vec<Pod>,
+        executor: String,
+        listener: TcpListener,
+        state: &WorkDir,
+        cluster: &Cluster,
+        show: &mut Show,
+    ) -> Ended {
+        let store = Sqlite::open(&state.private("state.db")?)?;
         let mut settings = settings(Some(executor));
         settings.relaunch = !self.once;
         let master = cluster.address().to_string();
@@ -180,41 +174,72 @@ impl Up {
         };
         let (service, scheduler) = Service::start(settings, Box::new(store), connect)?;
         let notices = scheduler.notices();
-        let mut service = tokio::spawn(service.run());
         let context = api::Context {
             scheduler: scheduler.clone(),
             profile: Arc::new(profile),
-            address: address.clone(),
+            address: listener.local_addr()?.to_string(),
             master: format!("http://{master}"),
         };
-        let api = tokio::spawn(axum::serve(listener, api::router(context)).into_future());
-
-        let mut show = Show::new(self.follow || self.once);
-        show.began(&address, self.agents, &work_dir);
-        let deployed = deploy(&scheduler, pods).await;
-        let outcome = match deployed {
-            Err(failure) => Err(failure),
-            Ok(()) => tokio::select! {
-                () = interrupts.next() => Ok(ExitCode::SUCCESS),
-                ended = watch(&scheduler, notices, &mut show, &work_dir, self.once) => ended,
-                stopped = &mut service => Err(match stopped {
-                    Ok(Err(fatal)) => fatal.into(),
-                    _ => Failure::failed("the scheduler ended by itself"),
-                }),
-            },
+        // Tasks of their own, and gone with this function however it ends.
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move { service.run().await.map_err(Failure::from) });
+        tasks.spawn(async move { Ok(axum::serve(listener, api::router(context)).await?) });
+        let show_all = async {
+            deploy(&scheduler, pods).await?;
+            self.watch(&scheduler, notices, show).await
         };
-        // The scheduler goes first: what ends from now on must not be started again.
-        api.abort();
-        service.abort();
-        drop(scheduler);
-        show.ending();
         tokio::select! {
-            () = cluster.drain() => {}
-            () = interrupts.next() => cluster.destroy_all(),
+            ended = show_all => ended,
+            stopped = tasks.join_next() => Err(match stopped {
+                Some(Ok(Err(failure))) => failure,
+                _ => Failure::failed("the scheduler ended by itself"),
+            }),
         }
-        drop(cluster);
-        show.finish(&work_dir);
-        outcome
+    }
+
+    /// Shows what happens. Ends only with `--once`, when every instance has.
+    async fn watch(&self, scheduler: &Handle, mut notices: Receiver<Notice>, show: &mut Show) -> Ended {
+        loop {
+            let more = show.until_output();
+            let notice = tokio::select! {
+                notice = notices.recv() => notice,
+                () = more => {
+                    show.output();
+                    continue;
+                }
+            };
+            let may_be_the_end = match &notice {
+                Ok(Notice::StatusUpdate { status, .. }) => Condition::of(status.state()).is_terminal(),
+                Err(RecvError::Lagged(_)) => true,
+                _ => false,
+            };
+            match notice {
+                Ok(notice) => show.notice(&notice).await,
+                Err(RecvError::Lagged(count)) => show.lagged(count),
+                Err(RecvError::Closed) => return Err(Failure::failed("the scheduler ended by itself")),
+            }
+            if self.once
+                && may_be_the_end
+                && let Some(good) = verdict(scheduler).await?
+            {
+                return Ok(match good {
+                    true => ExitCode::SUCCESS,
+                    false => ExitCode::FAILURE,
+                });
+            }
+        }
+    }
+}
+
+/// Sends all executors home and waits until the last has gone, showing what members have to say to it.
+async fn drain(cluster: &Cluster, show: &mut Show) {
+    let mut empty = std::pin::pin!(cluster.drain());
+    loop {
+        let more = show.until_output();
+        tokio::select! {
+            () = &mut empty => return,
+            () = more => show.output(),
+        }
     }
 }
 
@@ -228,43 +253,6 @@ async fn deploy(scheduler: &Handle, pods: Vec<Pod>) -> Result<(), Failure> {
             .map_err(|refusal| Failure::failed(format!("pod {id}: {refusal}")))?;
     }
     Ok(())
-}
-
-/// Shows what happens. Ends only with `once`, when every instance has.
-async fn watch(
-    scheduler: &Handle,
-    mut notices: tokio::sync::broadcast::Receiver<Notice>,
-    show: &mut Show,
-    work_dir: &Path,
-    once: bool,
-) -> Ended {
-    loop {
-        let more = show.until_output();
-        let notice = tokio::select! {
-            notice = notices.recv() => notice,
-            () = more => {
-                show.output();
-                continue;
-            }
-        };
-        match notice {
-            Ok(notice) => {
-                show.notice(&notice, work_dir);
-                if once
-                    && matches!(&notice, Notice::StatusUpdate { status, .. } if Condition::of(status.state()).is_terminal())
-                    && let Some(good) = verdict(scheduler).await?
-                {
-                    return Ok(if good {
-                        ExitCode::SUCCESS
-                    } else {
-                        ExitCode::FAILURE
-                    });
-                }
-            }
-            Err(RecvError::Lagged(count)) => show.lagged(count),
-            Err(RecvError::Closed) => return Err(Failure::failed("the scheduler ended by itself")),
-        }
-    }
 }
 
 /// None while something runs or waits; then whether all instances finished.
@@ -285,47 +273,4 @@ async fn verdict(scheduler: &Handle) -> Result<Option<bool>, Failure> {
             .iter()
             .all(|(_, condition)| *condition == Condition::Finished),
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn executors_know_the_networks_and_what_our_environment_says() {
-        let network = executor::config::KEYS.iter().find(|key| key.name == "network");
-        let variable = network.map(executor::config::Key::variable).unwrap();
-        let plain = executor_environment(std::iter::empty());
-        assert_eq!(plain, [(variable.clone(), NETWORKS.to_owned())]);
-        let variables: Vec<_> = plain
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
-        let effective = executor::config::Effective::load(&variables).unwrap();
-        assert_eq!(
-            effective
-                .config
-                .network
-                .config
-                .networks
-                .keys()
-                .collect::<Vec<_>>(),
-            ["dcos", "mesos-bridge"]
-        );
-        let ours = [
-            ("PODLING_NETWORK", "{}"),
-            ("PODLING_LOG", "debug"),
-            ("PODLING_URL", "x"),
-            ("HOME", "/"),
-        ];
-        let ours = ours.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let given = executor_environment(ours.into_iter());
-        assert_eq!(
-            given,
-            [
-                ("PODLING_NETWORK".to_owned(), "{}".to_owned()),
-                ("PODLING_LOG".to_owned(), "debug".to_owned())
-            ]
-        );
-    }
 }

@@ -5,16 +5,17 @@
 
 use std::{
     collections::BTreeMap,
-    io::{IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
 };
 
 use anstyle::{AnsiColor, Style};
 
-use super::logs::Follower;
+use super::{logs::Follower, printer::Printer};
 use crate::{
+    cli::{failure, text},
     mesos::v1::{TaskState, TaskStatus},
-    pod::{InstanceId, PodId, TaskName},
+    pod::{InstanceId, Pod, PodId, TaskName},
     scheduler::core::{Condition, Notice},
 };
 
@@ -27,10 +28,19 @@ const COLOURS: [AnsiColor; 6] = [
     AnsiColor::BrightRed,
 ];
 
+/// Prefixes are not padded beyond this.
+const WIDEST: usize = 40;
+/// So many names are remembered, for their numbers and colours.
+const REMEMBERED: usize = 1000;
+
 #[derive(Debug)]
 pub(super) struct Show {
+    printer: Printer,
+    work_dir: PathBuf,
     colours: bool,
     follower: Option<Follower>,
+    /// Members have written more than was read by now.
+    behind: bool,
     /// Short numbers for instances, in the order they were first seen: `/web[2]`.
     numbers: BTreeMap<PodId, Vec<InstanceId>>,
     /// Prefixes are padded to the longest so far.
@@ -41,27 +51,30 @@ pub(super) struct Show {
 
 impl Show {
     /// `output`: show what members write even if this is no terminal.
-    pub fn new(output: bool) -> Self {
-        let terminal = std::io::stdout().is_terminal();
+    pub fn new(output: bool, work_dir: &Path) -> io::Result<Self> {
+        let terminal = io::stdout().is_terminal();
         let follower = (output || terminal)
             .then(Follower::new)
             .and_then(|follower| match follower {
                 Ok(follower) => Some(follower),
                 Err(error) => {
-                    eprintln!("podling: cannot follow what members write: {error}");
+                    failure::complain(format_args!("cannot follow what members write: {error}"));
                     None
                 }
             });
-        Show {
+        Ok(Show {
+            printer: Printer::start()?,
+            work_dir: work_dir.to_owned(),
             colours: terminal && std::env::var_os("NO_COLOR").is_none(),
             follower,
+            behind: false,
             numbers: BTreeMap::new(),
             width: 0,
             prefixes: Vec::new(),
-        }
+        })
     }
 
-    pub fn began(&self, address: &str, agents: u16, work_dir: &Path) {
+    pub fn began(&mut self, address: &str, agents: u16, pods: &[Pod], root: bool) {
         let agents = if agents == 1 {
             "1 agent".to_owned()
         } else {
@@ -69,50 +82,81 @@ impl Show {
         };
         self.say(&format!(
             "pods API at http://{address}, {agents}, sandboxes in {}",
-            work_dir.display()
+            self.work_dir.display()
         ));
-        if !nix::unistd::geteuid().is_root() {
-            self.say("not root: members share this user's rights, the host's network, and have no limits of their own");
+        if !root {
+            self.say(
+                "not root: members run as this user, on the host's network, and without limits on cpu and memory",
+            );
+        }
+        // What is known from the start lines up from the start.
+        for pod in pods {
+            let names = pod.containers.iter().map(|container| container.name.len());
+            let number = match pod.scaling.instances {
+                0 | 1 => 0,
+                instances => instances.to_string().len() + 2,
+            };
+            let widest = pod.id.to_string().len() + number + 1 + names.max().unwrap_or(0);
+            self.width = self.width.max(widest).min(WIDEST);
         }
     }
 
     pub fn ending(&self) {
-        self.say("ending");
+        self.say("ending; Ctrl-C once more does not wait");
     }
 
     pub fn lagged(&self, count: u64) {
         self.say(&format!("{count} messages were too many to show"));
     }
 
-    /// Waits until members have written something.
+    /// Waits until members have written something and there is room for it.
     pub async fn until_output(&self) {
         match &self.follower {
-            Some(follower) => follower.grown().await,
+            Some(follower) if !self.behind => follower.grown().await,
+            Some(_) => {}
             None => std::future::pending().await,
+        }
+        self.printer.room().await;
+    }
+
+    /// Shows a turn of what members have written.
+    pub fn output(&mut self) {
+        self.behind = self.with_lines(|follower, line| follower.read(line));
+    }
+
+    /// The last words of everybody below a directory.
+    async fn last_words(&mut self, below: &Path) {
+        loop {
+            self.printer.room().await;
+            if !self.with_lines(|follower, line| follower.finish(below, line)) {
+                return;
+            }
         }
     }
 
-    pub fn output(&mut self) {
-        self.with_lines(|follower, line| follower.read(line));
+    /// Everybody's last words, and the wait until they are written.
+    pub async fn finish(&mut self) {
+        let all = self.work_dir.clone();
+        self.last_words(&all).await;
+        self.printer.close().await;
     }
 
-    /// The last words of everybody.
-    pub fn finish(&mut self, work_dir: &Path) {
-        let below = work_dir.to_owned();
-        self.with_lines(move |follower, line| follower.finish(&below, line));
-    }
-
-    fn with_lines(&mut self, read: impl FnOnce(&mut Follower, &mut dyn FnMut(&str, &str))) {
+    fn with_lines(&mut self, read: impl FnOnce(&mut Follower, &mut dyn FnMut(&str, &str)) -> bool) -> bool {
         let Some(mut follower) = self.follower.take() else {
-            return;
+            return false;
         };
-        read(&mut follower, &mut |label, text| self.line(label, text));
+        let mut shown = String::new();
+        let more = read(&mut follower, &mut |label, text| {
+            self.row(&mut shown, label, "|", &text::line(text));
+        });
+        self.printer.print(shown);
         self.follower = Some(follower);
+        more
     }
 
-    pub fn notice(&mut self, notice: &Notice, work_dir: &Path) {
+    pub async fn notice(&mut self, notice: &Notice) {
         match notice {
-            Notice::StatusUpdate { status, .. } => self.status(status, work_dir),
+            Notice::StatusUpdate { status, .. } => self.status(status).await,
             Notice::InstanceChanged {
                 pod,
                 instance,
@@ -133,7 +177,10 @@ impl Show {
                 }
             }
             Notice::DeploymentSuccess { pod, .. } => self.event(&pod.to_string(), "is as it should be"),
-            Notice::PodDeleted(pod) => self.event(&pod.to_string(), "is gone"),
+            Notice::PodDeleted(pod) => {
+                self.event(&pod.to_string(), "is gone");
+                self.numbers.remove(pod);
+            }
             Notice::UnknownInstanceTerminated { .. }
             | Notice::PodCreated(_)
             | Notice::PodUpdated(_)
@@ -143,19 +190,18 @@ impl Show {
         }
     }
 
-    fn status(&mut self, status: &TaskStatus, work_dir: &Path) {
+    async fn status(&mut self, status: &TaskStatus) {
         let Some(name) = TaskName::parse(&status.task_id.value) else {
             return;
         };
         let label = self.member(&name);
         // What a member wrote before it ended comes before its end.
-        let sandbox = sandbox(work_dir, status, &name);
+        let sandbox = sandbox(&self.work_dir, status, &name);
         let state = status.state();
         let ended = Condition::of(state).is_terminal();
         if let Some(sandbox) = &sandbox {
             if ended {
-                let below = sandbox.clone();
-                self.with_lines(move |follower, line| follower.finish(&below, line));
+                self.last_words(sandbox).await;
             } else if state == TaskState::TaskRunning
                 && let Some(follower) = &mut self.follower
             {
@@ -174,7 +220,7 @@ impl Show {
         let why = status
             .message
             .as_deref()
-            .map(|message| format!(": {message}"))
+            .map(|message| format!(": {}", text::lines(message).replace('\n', " ")))
             .unwrap_or_default();
         let style = match state {
             TaskState::TaskRunning => Style::new().fg_color(Some(AnsiColor::Green.into())),
@@ -184,7 +230,7 @@ impl Show {
             _ => Style::new(),
         };
         self.event(&label, &format!("{}{health}{why}", self.paint(style, word)));
-        if !ended {
+        if state == TaskState::TaskRunning {
             self.output();
         }
     }
@@ -193,6 +239,9 @@ impl Show {
     fn instance(&mut self, pod: &PodId, instance: &InstanceId) -> String {
         let known = self.numbers.entry(pod.clone()).or_default();
         let number = known.iter().position(|id| id == instance).unwrap_or_else(|| {
+            if known.len() == REMEMBERED {
+                known.clear();
+            }
             known.push(instance.clone());
             known.len() - 1
         });
@@ -216,46 +265,35 @@ impl Show {
     }
 
     fn say(&self, text: &str) {
-        println!("{}", self.paint(Style::new().dimmed(), text));
+        self.printer
+            .print(format!("{}\n", self.paint(Style::new().dimmed(), text)));
     }
 
     fn event(&mut self, label: &str, text: &str) {
-        self.row(label, "·", text);
+        let mut shown = String::new();
+        self.row(&mut shown, label, "·", text);
+        self.printer.print(shown);
     }
 
-    fn line(&mut self, label: &str, text: &str) {
-        // A member must not paint over our own lines.
-        let clean: String = text
-            .chars()
-            .map(|c| {
-                if c.is_control() && c != '\t' {
-                    '\u{fffd}'
-                } else {
-                    c
-                }
-            })
-            .collect();
-        self.row(label, "|", clean.trim_end_matches('\u{fffd}'));
-    }
-
-    fn row(&mut self, label: &str, mark: &str, text: &str) {
-        self.width = self.width.max(label.chars().count()).min(40);
-        let position = self
-            .prefixes
-            .iter()
-            .position(|known| known == label)
-            .unwrap_or_else(|| {
-                self.prefixes.push(label.to_owned());
-                self.prefixes.len() - 1
-            });
+    fn row(&mut self, out: &mut String, label: &str, mark: &str, text: &str) {
+        self.width = self.width.max(label.chars().count()).min(WIDEST);
+        let position = self.prefixes.iter().position(|known| known == label);
+        let position = position.unwrap_or_else(|| {
+            if self.prefixes.len() == REMEMBERED {
+                self.prefixes.clear();
+            }
+            self.prefixes.push(label.to_owned());
+            self.prefixes.len() - 1
+        });
         let colour = COLOURS
             .get(position % COLOURS.len())
             .copied()
             .unwrap_or(AnsiColor::White);
         let prefix = format!("{label:<width$} {mark}", width = self.width);
-        let prefix = self.paint(Style::new().fg_color(Some(colour.into())), &prefix);
-        // A reader that has gone away is no reason to end the pods.
-        let _ = writeln!(std::io::stdout().lock(), "{prefix} {text}");
+        out.push_str(&self.paint(Style::new().fg_color(Some(colour.into())), &prefix));
+        out.push(' ');
+        out.push_str(text);
+        out.push('\n');
     }
 
     fn paint(&self, style: Style, text: &str) -> String {
@@ -277,8 +315,11 @@ fn sandbox(work_dir: &Path, status: &TaskStatus, name: &TaskName) -> Option<Path
         .join("executors")
         .join(name.instance.executor_id())
         .join("runs");
-    runs.join("latest/tasks")
+    let sandbox = runs
+        .join("latest/tasks")
         .join(&status.task_id.value)
         .canonicalize()
-        .ok()
+        .ok()?;
+    // Links in there are within reach of members that are root.
+    sandbox.starts_with(work_dir).then_some(sandbox)
 }
