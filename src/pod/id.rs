@@ -133,6 +133,16 @@ impl InstanceId {
         format!("instance-{}.{}", self.safe_path, self.uuid)
     }
 
+    /// The instance an executor runs; `None` for one that is not ours.
+    pub fn of_executor(executor_id: &str) -> Option<Self> {
+        let (safe_path, uuid) = executor_id.strip_prefix("instance-")?.rsplit_once('.')?;
+        let uuid = Uuid::try_parse(uuid).ok()?;
+        (!safe_path.is_empty() && safe_path.len() <= MAX_PATH).then(|| InstanceId {
+            safe_path: safe_path.to_owned(),
+            uuid,
+        })
+    }
+
     pub fn task_id(&self, container: &str, incarnation: u32) -> String {
         format!("{self}.{container}.{incarnation}")
     }
@@ -233,6 +243,19 @@ mod tests {
         assert_eq!(instance.to_string(), format!("team_web.instance-{UUID}"));
         assert_eq!(instance.executor_id(), format!("instance-team_web.{UUID}"));
         assert_eq!(instance.to_string().parse::<InstanceId>().as_ref(), Ok(&instance));
+        assert_eq!(
+            InstanceId::of_executor(&instance.executor_id()).as_ref(),
+            Some(&instance)
+        );
+        for foreign in [
+            "",
+            "default",
+            "instance-",
+            "instance-web.7",
+            &format!("instance-.{UUID}"),
+        ] {
+            assert_eq!(InstanceId::of_executor(foreign), None, "{foreign}");
+        }
         let task = instance.task_id("nginx", 3);
         assert_eq!(task, format!("team_web.instance-{UUID}.nginx.3"));
         let name = TaskName::parse(&task).unwrap();

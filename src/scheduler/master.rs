@@ -150,6 +150,13 @@ fn call(effect: Effect) -> Option<wire::Call> {
             }),
             ..blank(Type::Kill)
         },
+        Effect::Shutdown { executor, agent } => wire::Call {
+            shutdown: Some(call::Shutdown {
+                executor_id: executor,
+                agent_id: agent,
+            }),
+            ..blank(Type::Shutdown)
+        },
         Effect::Acknowledge { task, agent, uuid } => wire::Call {
             acknowledge: Some(call::Acknowledge {
                 task_id: task,
@@ -365,7 +372,12 @@ impl Seeker {
                 let message = event.error.map(|error| error.message).unwrap_or_default();
                 return Err(Lost::Error(message));
             }
-            // A rescinded offer shows when it is used; failures of executors and agents show in their tasks.
+            Type::Failure => match event.failure.and_then(|failure| failure.executor_id) {
+                Some(executor) => Event::ExecutorEnded(executor),
+                // The failure of an agent shows in its tasks.
+                None => return Ok(()),
+            },
+            // A rescinded offer shows when it is used.
             _ => return Ok(()),
         };
         self.events.send(event).await.map_err(|_| Lost::Stopped)

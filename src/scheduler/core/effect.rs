@@ -29,6 +29,11 @@ pub enum Effect {
         task: v1::TaskId,
         agent: Option<v1::AgentId>,
     },
+    /// Ends an executor, whatever it still does.
+    Shutdown {
+        executor: v1::ExecutorId,
+        agent: v1::AgentId,
+    },
     Acknowledge {
         task: v1::TaskId,
         agent: v1::AgentId,

@@ -36,6 +36,8 @@ pub struct Settings {
     pub launch_timeout: Duration,
     /// A KILL is repeated at this pace until it is answered.
     pub kill_retry: Duration,
+    /// An executor whose tasks have all ended is told to go when it has not gone by itself in this time.
+    pub executor_patience: Duration,
     pub reconcile_interval: Duration,
     /// First pause before an unanswered reconciliation is asked again; doubles up to the interval.
     pub reconcile_retry: Duration,
@@ -51,6 +53,8 @@ impl Settings {
             revive_interval: Duration::from_millis(250),
             launch_timeout: Duration::from_secs(300),
             kill_retry: Duration::from_secs(30),
+            // It may wait for the agent to acknowledge its last word.
+            executor_patience: Duration::from_secs(75),
             reconcile_interval: Duration::from_secs(600),
             reconcile_retry: Duration::from_secs(1),
         }
@@ -65,6 +69,8 @@ pub enum Event {
     Disconnected,
     Offers(Vec<v1::Offer>),
     Update(Box<v1::TaskStatus>),
+    /// This executor has ended. Not every end is told.
+    ExecutorEnded(v1::ExecutorId),
     /// A deadline that [`Core::deadline`](super::Core::deadline) named has passed.
     Tick,
 }

@@ -257,6 +257,7 @@ impl Core {
             }
             Event::Offers(offers) => self.offered(&offers, &mut out),
             Event::Update(status) => self.updated(&status, &mut out),
+            Event::ExecutorEnded(executor) => self.executor_ended(&executor, &mut out),
             Event::Tick => self.tick(&mut out),
         }
         self.finish(out)
@@ -458,6 +459,20 @@ impl Core {
                 state.backoff.progressed(out.stamp.now);
             }
             self.converge(&key, out);
+        }
+    }
+
+    /// Whoever waits for its own predecessor to leave an agent need not wait for the next round of offers.
+    fn executor_ended(&mut self, executor: &v1::ExecutorId, out: &mut Out) {
+        let Some(id) = InstanceId::of_executor(&executor.value) else {
+            return;
+        };
+        let state = self.pods.get(id.safe_path());
+        if state
+            .and_then(|state| state.instances.get(&id))
+            .is_some_and(Instance::is_scheduled)
+        {
+            self.note_waiting(id.safe_path(), true, out);
         }
     }
 
@@ -748,6 +763,19 @@ fn place(
         .values_mut()
         .filter(|instance| instance.is_scheduled())
     {
+        if let Some(refused) = pool.still_has(&instance.id) {
+            state.offers.refused(pool, vec![refused], out.stamp.wall);
+            let waited = out.stamp.wall.millis().saturating_sub(instance.since.millis());
+            if Duration::from_millis(waited.unsigned_abs()) >= settings.executor_patience {
+                out.send(Effect::Shutdown {
+                    executor: v1::ExecutorId {
+                        value: instance.id.executor_id(),
+                    },
+                    agent: pool.agent.clone(),
+                });
+            }
+            continue;
+        }
         let allocation = match pool.take(&pod, &mut out.chance) {
             Ok(allocation) => allocation,
             Err(refused) => {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     mesos::v1,
     pod::{
+        InstanceId,
         model::Pod,
         task_group::{Allocation, HostPorts},
     },
@@ -59,6 +60,8 @@ pub struct Pool {
     pub offer: v1::OfferId,
     pub agent: v1::AgentId,
     pub hostname: String,
+    /// Executors of ours that the agent still has.
+    executors: BTreeSet<String>,
     role: String,
     scalars: Vec<Scalar>,
     ports: Vec<Ports>,
@@ -123,10 +126,21 @@ impl Pool {
             offer: offer.id.clone(),
             agent: offer.agent_id.clone(),
             hostname: offer.hostname.clone(),
+            executors: offer.executor_ids.iter().map(|id| id.value.clone()).collect(),
             role: role.unwrap_or_else(|| "*".to_owned()),
             scalars,
             ports,
         }
+    }
+
+    /// Why this instance cannot come here yet, if the executor of its last run has not ended. The id stays the same over
+    /// all runs, so the agent would bring the new tasks to the old executor.
+    pub fn still_has(&self, instance: &InstanceId) -> Option<Refused> {
+        let executor = instance.executor_id();
+        self.executors.contains(&executor).then(|| Refused {
+            reason: Reason::UnfulfilledConstraint,
+            detail: format!("executor {executor} of the last run has not ended yet"),
+        })
     }
 
     /// Takes what one instance needs, or leaves the pool as it is and says everything that is missing.

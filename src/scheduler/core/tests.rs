@@ -1,6 +1,10 @@
 //! The scheduler core against a small master that keeps its own books, loses messages and restarts us.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -59,8 +63,11 @@ struct World {
     /// Tasks the master knows, by id, as they are.
     tasks: BTreeMap<String, TaskState>,
     ever_launched: BTreeMap<String, usize>,
+    /// Executors that have not ended, by id.
+    executors: BTreeSet<String>,
     updates: Vec<v1::TaskStatus>,
     kills: Vec<String>,
+    shutdowns: Vec<String>,
     wants_offers: bool,
     connected: bool,
     slots: usize,
@@ -91,8 +98,10 @@ impl World {
             steps: 0,
             tasks: BTreeMap::new(),
             ever_launched: BTreeMap::new(),
+            executors: BTreeSet::new(),
             updates: Vec::new(),
             kills: Vec::new(),
+            shutdowns: Vec::new(),
             wants_offers: true,
             connected: false,
             slots: 100,
@@ -151,6 +160,7 @@ impl World {
                 Effect::Reconcile(tasks) => self.reconcile(tasks),
                 Effect::Revive => self.wants_offers = true,
                 Effect::Suppress => self.wants_offers = false,
+                Effect::Shutdown { executor, .. } => self.shutdowns.push(executor.value),
                 Effect::Acknowledge { .. } | Effect::Decline { .. } => {}
             }
             sent = true;
@@ -158,7 +168,13 @@ impl World {
     }
 
     fn launch(&mut self, operation: v1::offer::Operation) {
-        for task in operation.launch_group.unwrap().task_group.tasks {
+        let group = operation.launch_group.unwrap();
+        let executor = group.executor.executor_id.value;
+        assert!(
+            self.executors.insert(executor.clone()),
+            "{executor} of the last run has not ended"
+        );
+        for task in group.task_group.tasks {
             let id = task.task_id.value;
             // What is sent was stored before.
             let name = TaskName::parse(&id).unwrap();
@@ -212,6 +228,29 @@ impl World {
             .collect()
     }
 
+    /// What the agent has free, and what it still has of ours.
+    fn offer(&self, slots: usize) -> v1::Offer {
+        let id = |value: &String| v1::ExecutorId { value: value.clone() };
+        v1::Offer {
+            executor_ids: self.executors.iter().map(id).collect(),
+            ..offer(slots)
+        }
+    }
+
+    /// Executors end a while after their last task.
+    fn executors_end(&mut self) {
+        let owner = |task: String| TaskName::parse(&task).unwrap().instance.executor_id();
+        let busy: BTreeSet<String> = self.live().into_iter().map(owner).collect();
+        for id in self.executors.clone() {
+            if !busy.contains(&id) {
+                self.executors.remove(&id);
+                if self.connected && !self.deaf {
+                    self.step(Event::ExecutorEnded(v1::ExecutorId { value: id }));
+                }
+            }
+        }
+    }
+
     /// Instances with something alive at the master.
     fn alive(&self) -> usize {
         let instances = self
@@ -232,9 +271,10 @@ impl World {
     /// One round of a well-behaved cluster.
     fn round(&mut self) {
         if self.connected && self.wants_offers && self.live().len() < self.slots {
-            let offers = vec![offer(self.slots - self.live().len())];
+            let offers = vec![self.offer(self.slots - self.live().len())];
             self.step(Event::Offers(offers));
         }
+        self.executors_end();
         for id in std::mem::take(&mut self.kills) {
             match self.tasks.contains_key(&id) {
                 true => self.becomes(&id, TaskState::TaskKilled),
@@ -463,6 +503,65 @@ fn a_failed_task_takes_the_instance_with_it_and_the_same_instance_comes_back() {
 }
 
 #[test]
+fn an_instance_does_not_meet_the_executor_of_its_last_run() {
+    let mut world = running(1);
+    let executor = world.executors.first().unwrap().clone();
+    for task in world.live() {
+        world.becomes(&task, TaskState::TaskKilled);
+    }
+    for update in std::mem::take(&mut world.updates) {
+        world.step(Event::Update(Box::new(update)));
+    }
+    assert!(world.wants_offers);
+    world.step(Event::Offers(vec![world.offer(9)]));
+    assert_eq!(world.alive(), 0);
+    let message = world.state("/p").unwrap().message.unwrap();
+    assert!(message.contains("of the last run has not ended"), "{message}");
+    assert!(world.shutdowns.is_empty(), "it is given time");
+
+    // On another agent the same id is another executor.
+    let elsewhere = offer(9);
+    world.executors.clear();
+    world.step(Event::Offers(vec![elsewhere]));
+    assert_eq!(world.alive(), 1);
+    assert!(world.executors.contains(&executor));
+}
+
+#[test]
+fn the_end_of_the_old_executor_brings_new_offers_at_once() {
+    let mut world = running(1);
+    for task in world.live() {
+        world.becomes(&task, TaskState::TaskKilled);
+    }
+    for update in std::mem::take(&mut world.updates) {
+        world.step(Event::Update(Box::new(update)));
+    }
+    world.step(Event::Offers(vec![world.offer(9)]));
+    world.now += Duration::from_secs(1);
+    world.wants_offers = false;
+    world.executors_end();
+    assert!(world.wants_offers);
+    world.round();
+    assert!(world.live().iter().all(|task| task.ends_with(".2")));
+    assert_eq!(world.alive(), 1);
+}
+
+#[test]
+fn an_executor_that_does_not_end_is_told_to() {
+    let mut world = running(1);
+    let executor = world.executors.first().unwrap().clone();
+    for task in world.live() {
+        world.becomes(&task, TaskState::TaskKilled);
+    }
+    for update in std::mem::take(&mut world.updates) {
+        world.step(Event::Update(Box::new(update)));
+    }
+    world.now += Duration::from_secs(100);
+    world.step(Event::Offers(vec![world.offer(9)]));
+    assert_eq!((world.alive(), &world.shutdowns), (0, &vec![executor]));
+}
+
+#[test]
 fn one_finished_task_does_not_end_an_instance_and_all_finished_do() {
     let mut world = running(1);
     let tasks = world.live();
@@ -686,7 +785,7 @@ proptest! {
                     match by {
                         0 => world.round(),
                         1 => world.step(Event::Tick),
-                        2 => world.step(Event::Offers(vec![offer(3)])),
+                        2 => world.step(Event::Offers(vec![world.offer(3)])),
                         _ => drop(world.command(update(instances, &command.to_string()))),
                     }
                     world.restart();
