@@ -329,13 +329,30 @@ fn a_signal_ends_everything_in_order() {
 }
 
 #[test]
+fn a_relative_executor_is_meant_from_where_the_command_was_typed() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.0.join("tools")).unwrap();
+    let executor = scratch.0.join("tools/mine");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_podling-executor"), executor).unwrap();
+    for typed in ["tools/mine", "./tools/mine --some-flag=1"] {
+        let output = agent(&scratch, &group(&[("a", "exit 0")]))
+            .args(["--executor", typed])
+            .current_dir(&scratch.0)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{typed}: {stderr}");
+    }
+}
+
+#[test]
 fn podlings_own_executor_is_the_default() {
     let scratch = Scratch::new();
     for encoding in ["protobuf", "json"] {
         let group = group(&[("a", "exit 0"), ("b", "sleep 1000")]);
         let mut command = agent(&scratch, &group);
         let output = command
-            .args(["--encoding", encoding, "--shutdown", "0.5"])
+            .args(["--encoding", encoding, "--shutdown", "3"])
             .output()
             .unwrap();
         let lines = String::from_utf8(output.stdout).unwrap();

@@ -38,14 +38,26 @@ pub(super) enum CommandLine {
 
 impl CommandLine {
     /// As typed: a path and plain words are run as they are, so that the executor is our direct child; all else is
-    /// the shell's, whose own commands have no path.
+    /// the shell's, whose own commands have no path. The path is meant from where it was typed, not from the sandbox
+    /// in which it will run.
     pub(super) fn typed(text: &str) -> Self {
         let plain = |c: char| c.is_alphanumeric() || " /._-+=:,@%".contains(c);
+        let here = |program: &str| match std::path::absolute(program) {
+            Ok(path) => path.to_string_lossy().into_owned(),
+            // Only without a working directory, and then no relative path means anything.
+            Err(_) => program.to_owned(),
+        };
         let mut words = text.split_whitespace();
         if Path::new(text).is_file() {
-            CommandLine::Argv(vec![text.to_owned()])
-        } else if text.chars().all(plain) && words.next().is_some_and(|program| program.contains('/')) {
-            CommandLine::Argv(text.split_whitespace().map(str::to_owned).collect())
+            CommandLine::Argv(vec![here(text)])
+        } else if text.chars().all(plain)
+            && let Some(program) = words.next().filter(|program| program.contains('/'))
+        {
+            CommandLine::Argv(
+                std::iter::once(here(program))
+                    .chain(words.map(str::to_owned))
+                    .collect(),
+            )
         } else {
             CommandLine::Shell(text.to_owned())
         }
@@ -281,6 +293,12 @@ mod tests {
             CommandLine::typed("/bin/cat -n a=b"),
             words(&["/bin/cat", "-n", "a=b"])
         );
+        let here = std::env::current_dir().unwrap();
+        let tool = here.join("tools/x").to_str().unwrap().to_owned();
+        assert_eq!(CommandLine::typed("tools/x a/b"), words(&[&tool, "a/b"]));
+        assert_eq!(CommandLine::typed("./tools/x"), words(&[&tool]));
+        let manifest = here.join("Cargo.toml").to_str().unwrap().to_owned();
+        assert_eq!(CommandLine::typed("Cargo.toml"), words(&[&manifest]));
         for needy in [
             "exit 0",
             "",
