@@ -132,16 +132,22 @@ fn check_task(task: &TaskInfo, executor: &ExecutorInfo, faults: &mut Faults) {
 }
 
 fn check_id(path: &str, id: &str, faults: &mut Faults) {
-    let problem = match id {
-        "" => "must not be empty".into(),
-        "." | ".." => format!("`{id}` cannot name a directory of its own"),
-        long if long.len() > 255 => format!("has {} bytes, the limit is 255", long.len()),
+    if let Some(problem) = id_problem(id) {
+        faults.add(path, problem);
+    }
+}
+
+/// Why this is no id of a framework, an executor or a task: they all become names of directories.
+pub fn id_problem(id: &str) -> Option<String> {
+    match id {
+        "" => Some("must not be empty".into()),
+        "." | ".." => Some(format!("`{id}` cannot name a directory of its own")),
+        long if long.len() > 255 => Some(format!("has {} bytes, the limit is 255", long.len())),
         odd if odd.chars().any(|c| c.is_control() || c == '/' || c == '\\') => {
-            format!("{odd:?} has a slash, a backslash or a control character")
+            Some(format!("{odd:?} has a slash, a backslash or a control character"))
         }
-        _ => return,
-    };
-    faults.add(path, problem);
+        _ => None,
+    }
 }
 
 fn check_duration(path: &str, duration: Option<&DurationInfo>, faults: &mut Faults) {

@@ -48,6 +48,11 @@ pub(in crate::loopback) enum News {
         framework: String,
         status: Arc<TaskStatus>,
     },
+    Message {
+        framework: String,
+        executor: String,
+        data: Vec<u8>,
+    },
     Ended {
         framework: String,
         executor: String,
@@ -266,6 +271,11 @@ fn translate(core: &mut Core, id: SeatId, up: Up) -> Option<News> {
     let executor = seat.executor.executor_id.value.clone();
     Some(match up {
         Up::Status(status) => News::Status { framework, status },
+        Up::Message(data) => News::Message {
+            framework,
+            executor,
+            data,
+        },
         Up::Ended(status) => {
             core.forget(id);
             News::Ended {

@@ -173,6 +173,9 @@ fn answer(
     if let (Some(id), Some(update)) = (seat, &call.update) {
         core.update(id, &update.status);
     }
+    if let (Some(id), Some(message)) = (seat, &call.message) {
+        core.said(id, message.data.clone());
+    }
     if core
         .mischief
         .cut_calls_after

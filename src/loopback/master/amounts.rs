@@ -2,7 +2,7 @@
 //!
 //! The loopback cluster knows neither reservations nor revocable resources, so names are all there is to tell apart.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use crate::mesos::v1;
 
@@ -17,8 +17,8 @@ pub(super) struct Amounts {
 struct Ranges(Vec<(u64, u64)>);
 
 impl Ranges {
-    fn add(&mut self, begin: u64, end: u64) {
-        self.0.push((begin, end));
+    fn add(&mut self, ranges: impl IntoIterator<Item = (u64, u64)>) {
+        self.0.extend(ranges);
         self.0.sort_unstable();
         let mut merged: Vec<(u64, u64)> = Vec::with_capacity(self.0.len());
         for &(begin, end) in &self.0 {
@@ -53,16 +53,13 @@ impl Amounts {
         for resource in resources {
             if let Some(scalar) = &resource.scalar {
                 let milli = (scalar.value * 1000.0).round() as i64;
-                *amounts.scalars.entry(resource.name.clone()).or_default() += milli.max(0);
+                let sum = amounts.scalars.entry(resource.name.clone()).or_default();
+                *sum = sum.saturating_add(milli.max(0));
             }
-            for range in resource.ranges.iter().flat_map(|ranges| &ranges.range) {
-                if range.begin <= range.end {
-                    amounts
-                        .ranges
-                        .entry(resource.name.clone())
-                        .or_default()
-                        .add(range.begin, range.end);
-                }
+            if let Some(ranges) = &resource.ranges {
+                let sound = ranges.range.iter().filter(|range| range.begin <= range.end);
+                let sum = amounts.ranges.entry(resource.name.clone()).or_default();
+                sum.add(sound.map(|range| (range.begin, range.end)));
             }
         }
         amounts
@@ -88,11 +85,12 @@ impl Amounts {
 
     pub fn add(&mut self, other: &Amounts) {
         for (name, amount) in &other.scalars {
-            *self.scalars.entry(name.clone()).or_default() += amount;
+            let sum = self.scalars.entry(name.clone()).or_default();
+            *sum = sum.saturating_add(*amount);
         }
         for (name, ranges) in &other.ranges {
             let own = self.ranges.entry(name.clone()).or_default();
-            ranges.0.iter().for_each(|(begin, end)| own.add(*begin, *end));
+            own.add(ranges.0.iter().copied());
         }
     }
 
@@ -108,6 +106,13 @@ impl Amounts {
                 ranges.0.iter().for_each(|(begin, end)| own.remove(*begin, *end));
             }
         }
+    }
+
+    /// How many single numbers of this name there are.
+    #[cfg(test)]
+    pub fn count(&self, name: &str) -> u64 {
+        let ranges = self.ranges.get(name).into_iter().flat_map(|ranges| &ranges.0);
+        ranges.map(|(begin, end)| end - begin + 1).sum()
     }
 
     /// Nothing that is worth an offer.
@@ -148,6 +153,27 @@ impl Amounts {
                 ..blank(name, v1::value::Type::Ranges)
             });
         scalars.chain(ranges).collect()
+    }
+}
+
+/// In the text form, for people.
+impl fmt::Display for Amounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (name, amount) in self.scalars.iter().filter(|(_, amount)| **amount > 0) {
+            write!(f, "{separator}{name}:{}", *amount as f64 / 1000.0)?;
+            separator = ";";
+        }
+        for (name, ranges) in self.ranges.iter().filter(|(_, ranges)| !ranges.0.is_empty()) {
+            let list: Vec<String> = ranges
+                .0
+                .iter()
+                .map(|(begin, end)| format!("{begin}-{end}"))
+                .collect();
+            write!(f, "{separator}{name}:[{}]", list.join(","))?;
+            separator = ";";
+        }
+        Ok(())
     }
 }
 
@@ -217,6 +243,10 @@ mod tests {
         let amounts = Amounts::of(&resources);
         assert!(amounts.hold(&Amounts::of(&parse("cpus:3.999;ports:[31001-31002]").unwrap())));
         assert!(!amounts.hold(&Amounts::of(&parse("ports:[31002-31003]").unwrap())));
+        assert_eq!(
+            amounts.to_string(),
+            "cpus:4;mem:8192.5;ports:[31000-31002,32000-32000]"
+        );
         for bad in [
             "cpus",
             "cpus:x",

@@ -78,6 +78,17 @@ enum Command {
     /// Sends all executors home, and answers when the last has gone.
     Drain(tokio::sync::oneshot::Sender<()>),
     DestroyAll,
+    Look(mpsc::SyncSender<Vec<LiveTask>>),
+}
+
+/// A task that has not ended, in the master's books.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LiveTask {
+    pub id: String,
+    pub framework: String,
+    pub executor: String,
+    /// The index of its agent.
+    pub agent: usize,
 }
 
 impl Cluster {
@@ -110,6 +121,15 @@ impl Cluster {
         {
             let _ = gone.await;
         }
+    }
+
+    /// Every task that has not ended, of every framework, by id.
+    pub fn live_tasks(&self) -> Vec<LiveTask> {
+        let (answer, looked) = mpsc::sync_channel(1);
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(Command::Look(answer));
+        }
+        looked.recv().unwrap_or_default()
     }
 
     /// Kills every executor now.
@@ -208,6 +228,11 @@ impl Station {
             News::Status { framework, status } => {
                 self.step(|core, out| core.forwarded(&framework, status, out))
             }
+            News::Message {
+                framework,
+                executor,
+                data,
+            } => self.step(|core, out| core.said(agent, &framework, &executor, data, out)),
             News::Ended {
                 framework,
                 executor,
@@ -268,6 +293,9 @@ fn run(
                     station.draining.push(done);
                     station.agents.iter_mut().for_each(Hosted::shutdown_all);
                     station.tell_when_empty();
+                }
+                Command::Look(answer) => {
+                    let _ = answer.send(station.core.live_tasks());
                 }
                 Command::DestroyAll => station.agents.iter_mut().for_each(Hosted::destroy_all),
             }

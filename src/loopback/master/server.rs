@@ -27,6 +27,7 @@ use tokio::{
 
 use super::{Station, core::Refusal};
 use crate::{
+    group::validate,
     loopback::agent::rules,
     mesos::{
         codec::{self, Encoding},
@@ -198,6 +199,14 @@ fn answer(
     match head.uri.path() {
         "/api/v1/scheduler" | "/master/api/v1/scheduler" => {}
         "/health" | "/master/health" => return Ok(Response::new(Answer::Whole(None))),
+        // Clients decide by it what they may ask for.
+        "/version" | "/master/version" => {
+            let version = Bytes::from_static(br#"{"version":"1.11.0"}"#);
+            let mut response = Response::new(Answer::Whole(Some(version)));
+            let json = HeaderValue::from_static(Encoding::Json.media_type());
+            response.headers_mut().insert(CONTENT_TYPE, json);
+            return Ok(response);
+        }
         _ => return Err(refusal(404, "")),
     }
     if head.method != Method::POST {
@@ -240,6 +249,9 @@ fn answer(
     if !station.core.is_known(&framework.value) {
         return Err(refusal(400, "Framework cannot be found"));
     }
+    if !station.core.is_subscribed(&framework.value) {
+        return Err(refusal(403, "Framework is not subscribed"));
+    }
     if !station.core.is_stream(&framework.value, &stream) {
         let reason = "The stream ID included in this request didn't match the stream ID currently associated with framework";
         return Err(refusal(400, reason));
@@ -262,6 +274,13 @@ fn subscribe(
             400,
             "'framework_id' differs from 'subscribe.framework_info.id'",
         ));
+    }
+    if let Some(problem) = call
+        .framework_id
+        .as_ref()
+        .and_then(|id| validate::id_problem(&id.value))
+    {
+        return Err(refusal(400, format!("'framework_id' {problem}")));
     }
     let stream = uuid::Uuid::new_v4().to_string();
     let (records, reader) = unbounded_channel();

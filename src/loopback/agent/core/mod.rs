@@ -91,6 +91,8 @@ pub(super) struct Core {
 #[derive(Debug)]
 pub(super) enum Up {
     Status(Arc<TaskStatus>),
+    /// A message to its scheduler.
+    Message(Vec<u8>),
     /// It has ended, and all its tasks have been told of.
     Ended(ExitStatus),
 }
@@ -134,6 +136,11 @@ impl Core {
     fn forward(&self, id: SeatId, status: Arc<TaskStatus>) {
         self.journal.record(What::Forwarded(status.clone()));
         self.report(id, Up::Status(status));
+    }
+
+    /// An executor has something to say to its scheduler. It is carried, not understood.
+    pub(super) fn said(&self, id: SeatId, data: Vec<u8>) {
+        self.report(id, Up::Message(data));
     }
 
     /// Drops the books of an executor that has ended; only its place stays.
