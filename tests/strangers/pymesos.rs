@@ -1,7 +1,7 @@
 //! pymesos' MesosExecutorDriver under the loopback agent: JSON over TCP, the documented short path, `Connection: close`
 //! on the request that opens the stream.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{path::Path, time::Duration};
 
 use podling::{
     loopback::agent::{Agent, AgentBuilder, Entry, Phase, What},
@@ -17,22 +17,8 @@ const KILLED: [TaskState; 3] = [TaskStarting, TaskRunning, TaskKilled];
 
 /// An agent with `pymesos_executor.py`, whose tasks named `waits…` run until they are killed.
 fn pymesos() -> AgentBuilder {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let install = root.join("packaging/install-test-python");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    // Returns at once if `make test` has done it.
-    let status = Command::new(&install)
-        .env("CARGO_TARGET_DIR", &target)
-        .status()
-        .expect("sh is there");
-    assert!(
-        status.success(),
-        "{} could not install pymesos: {status}",
-        install.display()
-    );
-    let python = target.join("test-python/bin/python");
-    let script = root.join("tests/strangers/pymesos_executor.py");
-    Agent::builder().executor_argv([python, script].map(|path| path.to_string_lossy().into_owned()))
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/strangers/pymesos_executor.py");
+    Agent::builder().executor_argv([crate::python(), script].map(|path| path.to_string_lossy().into_owned()))
 }
 
 fn group(names: &[&str]) -> TaskGroupInfo {
