@@ -1,0 +1,5 @@
+//! `podling scheduler` as a process, against a loopback cluster with real executors.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod process;
+mod story;
