@@ -184,7 +184,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 fn pod(id: &str) -> Value {
-    json!({"id": id, "containers": [{"name": "c", "resources": {"cpus": 0.01, "mem": 16},
+    json!({"id": id, "containers": [{"name": "c", "resources": {"cpus": 0.1, "mem": 16},
         "exec": {"command": {"shell": "exec sleep 1000"}}}]})
 }
 
@@ -197,7 +197,7 @@ struct Up {
 impl Up {
     fn start() -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_podling"))
-            .args(["up", "--listen", "127.0.0.1:0", "--agents", "4"])
+            .args(["up", "--listen", "127.0.0.1:0", "--agents", "8"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -782,7 +782,7 @@ fn a_second_scheduler_takes_over_and_the_first_is_told() {
         world.events[0].1.error.as_ref().unwrap().message,
         "Framework failed over"
     );
-    assert_eq!(world.closed, [id.clone()]);
+    assert_eq!(world.closed, std::slice::from_ref(&id));
     assert!(world.events[1].1.subscribed.is_some());
     assert!(!world.core.is_stream(&id, "stream1") && world.core.is_stream(&id, "stream2"));
     // The end of the old stream changes nothing now.
@@ -825,7 +825,7 @@ fn teardown_ends_it_at_once() {
     world.down.clear();
     world.call(&id, blank_call(Type::Teardown));
     assert!(matches!(world.down[..], [Down::Shutdown { .. }]));
-    assert_eq!(world.closed, [id.clone()]);
+    assert_eq!(world.closed, std::slice::from_ref(&id));
     assert!(!world.core.is_known(&id));
     // What its executor still says is nobody's any more.
     world.tells(&id, "t", TaskState::TaskKilled, 1);
