@@ -86,7 +86,7 @@ fn manager() -> Manager {
         {"type": "portmap", "capabilities": {"portMappings": true}}]});
     fs::write("/run/net.d/plugins.conflist", list.to_string()).unwrap();
     let mut config = Config {
-        state_dir: "/run/podling/network".into(),
+        state_dir: Some("/run/podling/network".into()),
         ..Config::default()
     };
     config.cni.config_dirs = vec!["/run/net.d".into()];

@@ -9,6 +9,7 @@ mod failure;
 mod image;
 mod loopback;
 mod master;
+mod networks;
 mod node;
 mod pod;
 mod scheduler;

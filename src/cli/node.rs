@@ -9,14 +9,11 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Ended, Failure};
-use crate::{
-    container::{
-        cgroup,
-        host::{self, Facts, Finding, Grade},
-        janitor::{self, Failed, Report},
-    },
-    network,
+use super::{Ended, networks};
+use crate::container::{
+    cgroup,
+    host::{self, Facts, Finding, Grade},
+    janitor::{self, Report},
 };
 
 #[derive(Debug, Subcommand)]
@@ -56,7 +53,8 @@ impl CheckCommand {
     /// Exit code 1 if members cannot run here as asked.
     fn run(self) -> Ended {
         let facts = Facts::gather(&cgroup::Config::default());
-        let findings = host::findings(&facts);
+        let mut findings = host::findings(&facts);
+        networks::findings(&mut findings)?;
         let overall = host::overall(&findings);
         let mut out = io::stdout().lock();
         match self.output {
@@ -79,6 +77,9 @@ pub(super) struct GcCommand {
     /// Where executors of this node keep their register
     #[arg(long, env = "PODLING_RUN_DIR", default_value = "/run/podling")]
     run_dir: PathBuf,
+    /// Also remove bridges and rules of pods' networks, if no pod of this node lives
+    #[arg(long)]
+    network: bool,
     /// How to print it
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
@@ -89,7 +90,7 @@ impl GcCommand {
     fn run(self) -> Ended {
         let mut report = janitor::sweep(&self.run_dir)?;
         // Their processes are gone by now, and with them the namespaces' last users.
-        self.reclaim_networks(&mut report)?;
+        networks::clean_up(&self.run_dir, self.network, &mut report)?;
         let mut out = io::stdout().lock();
         match self.output {
             Output::Json => {
@@ -102,32 +103,6 @@ impl GcCommand {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         })
-    }
-}
-
-impl GcCommand {
-    /// Addresses, ports and interfaces have a register of their own.
-    fn reclaim_networks(&self, report: &mut Report) -> Result<(), Failure> {
-        let state_dir = self.run_dir.join("network");
-        if !state_dir.exists() {
-            return Ok(());
-        }
-        let config = network::Config {
-            state_dir: state_dir.clone(),
-            ..network::Config::default()
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let manager = network::Manager::open(config)?;
-        match runtime.block_on(manager.reclaim()) {
-            Ok(count) => report.networks = count,
-            Err(error) => report.failed.push(Failed {
-                path: state_dir,
-                reason: Failure::from(error).to_string(),
-            }),
-        }
-        Ok(())
     }
 }
 

@@ -92,6 +92,17 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The node's networks; what they hold is noted where everything else of ours is, unless the operator says where.
+    pub fn networks(&self) -> network::Config {
+        let mut config = self.network.config.clone();
+        config
+            .state_dir
+            .get_or_insert_with(|| self.run_dir.join("network"));
+        config
+    }
+}
+
 /// One setting: the single source for the file, the variables and the documentation.
 pub struct Key {
     pub name: &'static str,

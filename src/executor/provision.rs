@@ -22,7 +22,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-pub use self::network::Learned;
+pub use self::network::{Learned, sweep};
 use self::{
     images::{Images, Writes},
     network::{Group, Networks},
@@ -84,7 +84,7 @@ impl Provisioner {
         let (alive, ended) = mpsc::channel(1);
         Provisioner {
             images: Arc::new(Images::new(config)),
-            networks: Networks::new(config.network.clone(), pod),
+            networks: Networks::new(config.networks(), pod),
             groups: HashMap::new(),
             private,
             alive,

@@ -24,7 +24,7 @@ use super::{
     environment::Environment,
     keeper::Keepers,
     planner::Planner,
-    provision::Learned,
+    provision::{self, Learned},
     sandbox::{Sandbox, SandboxError},
     sentence,
     session::{self, Calls, Notice, Session, SessionError},
@@ -33,6 +33,7 @@ use crate::{
     container::janitor,
     group::{Effect, Event, Failure, Machine, Settings, Stamp},
     mesos::v1::executor as wire,
+    network,
 };
 
 /// When launches are over, most likely.
@@ -183,7 +184,7 @@ impl Shell {
                     // Let the session write SUBSCRIBE, and get ready while it travels.
                     tokio::task::yield_now().await;
                     self.planner();
-                    tokio::spawn(sweep(self.config.run_dir.clone()));
+                    tokio::spawn(sweep(self.config.run_dir.clone(), self.config.networks()));
                 }
                 let message = format!("subscribing with {} tasks and {} updates", again.0, again.1);
                 self.black_box
@@ -316,7 +317,7 @@ fn own_grace(agents: Duration) -> Duration {
 }
 
 /// What dead executors have left on this node is removed by the next one that has a quiet moment.
-async fn sweep(run: PathBuf) {
+async fn sweep(run: PathBuf, networks: network::Config) {
     tokio::time::sleep(QUIET).await;
     match tokio::task::spawn_blocking(move || janitor::sweep(&run)).await {
         Ok(Ok(report)) => {
@@ -334,6 +335,8 @@ async fn sweep(run: PathBuf) {
         Ok(Err(error)) => tracing::debug!("{}", sentence(&error)),
         Err(error) => tracing::error!("{}", sentence(&error)),
     }
+    // Their processes are gone by now, and with them the namespaces' last users.
+    provision::sweep(networks).await;
 }
 
 /// Seconds since the epoch.

@@ -40,6 +40,8 @@ pub struct Link {
     /// `bridge`, `veth`, …; physical devices have none.
     pub kind: Option<String>,
     pub mac: Option<[u8; 6]>,
+    /// The bridge it is a port of.
+    pub master: Option<u32>,
     pub up: bool,
 }
 
@@ -48,6 +50,7 @@ fn read_link(answer: &Answer) -> Option<Link> {
     const INFO_KIND: u16 = 1;
     const ADDRESS: u16 = 1;
     const NAME: u16 = 3;
+    const MASTER: u16 = 10;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
     let attributes = answer.attributes(16);
     Some(Link {
@@ -59,6 +62,9 @@ fn read_link(answer: &Answer) -> Option<Link> {
             .and_then(|info| Reader::new(info).find(INFO_KIND))
             .map(text),
         mac: attributes.find(ADDRESS).and_then(|mac| mac.try_into().ok()),
+        master: attributes
+            .find(MASTER)
+            .and_then(|index| Some(u32::from_ne_bytes(index.try_into().ok()?))),
     })
 }
 
@@ -92,6 +98,15 @@ pub struct Assigned {
     pub global: bool,
 }
 
+fn read_address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(four) = <[u8; 4]>::try_from(bytes) {
+        return Some(Ipv4Addr::from(four).into());
+    }
+    <[u8; 16]>::try_from(bytes)
+        .ok()
+        .map(|six| Ipv6Addr::from(six).into())
+}
+
 /// All addresses of a link, or with 0 of the namespace.
 pub fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Assigned>, Refused> {
     const ADDRESS: u16 = 1;
@@ -100,14 +115,6 @@ pub fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Assigned>, Refus
     let mut header = [0; 8];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     batch.add(libc::RTM_GETADDR, flag::DUMP, &header, |_| {});
-    let address = |bytes: &[u8]| -> Option<IpAddr> {
-        if let Ok(four) = <[u8; 4]>::try_from(bytes) {
-            return Some(Ipv4Addr::from(four).into());
-        }
-        <[u8; 16]>::try_from(bytes)
-            .ok()
-            .map(|six| Ipv6Addr::from(six).into())
-    };
     let read = |answer: &Answer| {
         let attributes = answer.attributes(8);
         Some(Assigned {
@@ -117,13 +124,46 @@ pub fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<Assigned>, Refus
             address: attributes
                 .find(LOCAL)
                 .or(attributes.find(ADDRESS))
-                .and_then(address)?,
+                .and_then(read_address)?,
         })
     };
     let all = socket.request(&batch)?;
     // Old kernels do not filter a dump by link.
     let concerns = |assigned: &Assigned| index == 0 || assigned.link == index;
     Ok(all.iter().filter_map(read).filter(concerns).collect())
+}
+
+/// A way to somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    pub to: Subnet,
+    /// 0 when it goes over several.
+    pub link: u32,
+}
+
+/// The routes of the main table that lead somewhere in particular.
+pub fn routes(socket: &mut Socket) -> Result<Vec<Route>, Refused> {
+    const DESTINATION: u16 = 1;
+    const LINK: u16 = 4;
+    const MAIN: u8 = 254;
+    const UNICAST: u8 = 1;
+    let mut batch = Batch::new();
+    batch.add(libc::RTM_GETROUTE, flag::DUMP, &[0; 12], |_| {});
+    let read = |answer: &Answer| {
+        let (prefix, table, kind) = (answer.body.get(1)?, answer.body.get(4)?, answer.body.get(7)?);
+        if (*table, *kind) != (MAIN, UNICAST) {
+            return None;
+        }
+        let attributes = answer.attributes(12);
+        let link = attributes
+            .find(LINK)
+            .and_then(|link| Some(u32::from_ne_bytes(link.try_into().ok()?)));
+        Some(Route {
+            to: Subnet::around(attributes.find(DESTINATION).and_then(read_address)?, *prefix),
+            link: link.unwrap_or(0),
+        })
+    };
+    Ok(socket.request(&batch)?.iter().filter_map(read).collect())
 }
 
 /// A bridge that is up, with an address of its own that does not change with its ports.

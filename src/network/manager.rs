@@ -14,12 +14,13 @@ use super::{
     cni::{CniError, Kept, Lists, Outcome},
     config::{Config, Dns, Networks},
     error::kernel,
-    lease::{self, Claim, Entry, Lease},
+    lease::{self, Claim, Entry, Lease, Store},
     names::{self, Files, NodeResolvers},
-    node::{Addresses, BridgePlan, DefaultRoutes, Interface, Namespace, Node, Witness, own_interfaces},
+    namespace::{Namespace, Witness},
+    node::{Addresses, BridgePlan, DefaultRoutes, Interface, Node, own_interfaces},
     pod::{Held, give_up},
+    report::Report,
     request::{Attachment, Kind, Maker, Plugins, PortMapping, RequestError},
-    ruleset::Found,
 };
 use crate::mesos::v1;
 
@@ -34,19 +35,6 @@ pub struct Manager {
     node: Mutex<Option<Arc<Node>>>,
     /// A namespace made ahead of time, or about to be.
     warm: Mutex<Option<oneshot::Receiver<std::io::Result<Namespace>>>>,
-}
-
-/// What the node has for pods' networks; for `podling node check`.
-#[derive(Debug, Clone)]
-pub struct Report {
-    pub table: Found,
-    /// Network, its bridge, and whether that exists and is up.
-    pub bridges: Vec<(String, String, bool)>,
-    pub pods_alive: usize,
-    /// Journals of dead executors that the next clean-up takes back.
-    pub pods_dead: usize,
-    /// Settings of the node that pods' networks need, and their present values.
-    pub settings: Vec<(&'static str, Option<String>)>,
 }
 
 impl Manager {
@@ -297,9 +285,13 @@ impl Manager {
             .map_err(NetworkError::Namespace)
     }
 
-    /// Takes back what dead executors of this node held. Living ones and everything that is not ours stay untouched.
+    /// Takes back what dead executors of this node held, and lays the table of rules anew if living pods need it and
+    /// somebody has removed or changed it. Everything that is not ours stays untouched.
     /// Answers how many pods that were.
     pub async fn reclaim(&self) -> Result<usize, NetworkError> {
+        if !self.has_been_used() {
+            return Ok(0);
+        }
         let node = self.node()?;
         let stale = blocking({
             let node = node.clone();
@@ -317,6 +309,7 @@ impl Manager {
         if self.config.cni.gc {
             self.collect(&node).await?;
         }
+        blocking(move || node.mend()).await?;
         complaint.map_or(Ok(count), Err)
     }
 
@@ -342,41 +335,27 @@ impl Manager {
         give_up(self.node()?, stale, None).await
     }
 
-    /// Removes bridges and table from the node, unless a pod still lives. Answers whether it did.
+    /// Removes bridges, table and files from the node, unless a pod lives. Answers whether it did.
     pub async fn dismantle(&self) -> Result<bool, NetworkError> {
-        self.reclaim().await?;
+        if !self.has_been_used() {
+            return Ok(true);
+        }
         let node = self.node()?;
-        blocking(move || node.dismantle()).await
+        // What plug-ins fail to undo has no part in what is ours.
+        let complaint = self.reclaim().await.err();
+        let done = blocking(move || node.dismantle()).await?;
+        complaint.map_or(Ok(done), Err)
     }
 
     /// What the node has for pods' networks; changes nothing.
     pub async fn report(&self) -> Result<Report, NetworkError> {
         let node = self.node()?;
-        blocking(move || {
-            let mut bridges = Vec::new();
-            for network in node.networks.iter() {
-                let up = node.find_bridge(network)?.is_some_and(|link| link.up);
-                bridges.push((network.name.clone(), network.bridge.clone(), up));
-            }
-            let locked = node.store.lock()?;
-            let (pods_alive, pods_dead) = (locked.alive()?, locked.stale()?.len());
-            drop(locked);
-            let setting = |key: &'static str| {
-                let value = std::fs::read_to_string(format!("/proc/sys/{key}")).ok();
-                (key, value.map(|value| value.trim().to_owned()))
-            };
-            Ok(Report {
-                table: node.table()?,
-                bridges,
-                pods_alive,
-                pods_dead,
-                settings: vec![
-                    setting("net/ipv4/ip_forward"),
-                    setting("net/ipv6/conf/all/forwarding"),
-                ],
-            })
-        })
-        .await
+        blocking(move || Report::of(&node)).await
+    }
+
+    /// Has a pod of this node had a network of ours, or a plug-in's by us?
+    fn has_been_used(&self) -> bool {
+        Store::new(self.config.state_dir()).exists()
     }
 
     fn node(&self) -> Result<Arc<Node>, NetworkError> {

@@ -19,6 +19,7 @@
 //!   from using it the other way round. From the node's `::1` published ports are not reached: the kernel has no
 //!   such switch for IPv6.
 
+mod bridge;
 pub mod cni;
 pub mod config;
 mod conntrack;
@@ -27,9 +28,11 @@ pub mod lease;
 mod link;
 mod manager;
 pub mod names;
+mod namespace;
 mod nft;
 mod node;
 mod pod;
+mod report;
 pub mod request;
 pub mod ruleset;
 pub mod subnet;
@@ -40,5 +43,6 @@ pub use error::NetworkError;
 pub use manager::Manager;
 pub use node::Interface;
 pub use pod::PodNetwork;
+pub use report::{Report, Wall};
 pub use request::Request;
 pub use watch::{Step, Watch};

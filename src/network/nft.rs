@@ -4,7 +4,7 @@
 
 use std::net::Ipv6Addr;
 
-use crate::sys::netlink::{Attributes, Batch, Refused, Socket, flag};
+use crate::sys::netlink::{Answer, Attributes, Batch, Reader, Refused, Socket, flag};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
@@ -13,6 +13,7 @@ const BATCH_END: u16 = 17;
 const NEW_TABLE: u16 = 0;
 const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
+const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
 const GET_RULE: u16 = 7;
 const NEW_SET: u16 = 9;
@@ -270,6 +271,44 @@ pub fn rules(socket: &mut Socket, table: &str) -> Result<Vec<(String, String)>, 
             )
         })
         .collect())
+}
+
+/// A chain that every forwarded packet passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardChain {
+    /// `ip`, `ip6`, `inet` or `bridge`.
+    pub family: &'static str,
+    pub table: String,
+    pub name: String,
+    /// What no rule of it concerns is dropped.
+    pub drops: bool,
+}
+
+/// The chains of all tables of the node at the hook for forwarded packets.
+pub fn forward_chains(socket: &mut Socket) -> Result<Vec<ForwardChain>, Refused> {
+    let mut batch = Batch::new();
+    batch.add(kind(GET_CHAIN), flag::DUMP, &header(0, 0), |_| {});
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
+    let number = |bytes: &[u8]| Some(u32::from_be_bytes(bytes.try_into().ok()?));
+    let read = |answer: &Answer| {
+        let family = match *answer.body.first()? {
+            FAMILY_INET => "inet",
+            NFPROTO_IPV4 => "ip",
+            NFPROTO_IPV6 => "ip6",
+            7 => "bridge",
+            _ => return None,
+        };
+        let attributes = answer.attributes(4);
+        let hook = Reader::new(attributes.find(4)?).find(1).and_then(number)?;
+        (hook == Hook::Forward as u32).then_some(())?;
+        Some(ForwardChain {
+            family,
+            table: attributes.find(1).map(text)?,
+            name: attributes.find(3).map(text)?,
+            drops: attributes.find(5).and_then(number) == Some(Verdict::Drop as u32),
+        })
+    };
+    Ok(socket.request(&batch)?.iter().filter_map(read).collect())
 }
 
 /// Registers of four bytes; the kernel has sixteen of them. Wider values take the next ones too.

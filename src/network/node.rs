@@ -1,13 +1,13 @@
-//! The node's side of the built-in bridge: bridges, interface pairs, addresses, the table of rules.
+//! The node's side of pods on built-in bridges: interface pairs, addresses, the table of rules; see
+//! [`bridge`](super::bridge) for the bridges themselves.
 //!
 //! Everything here blocks for as long as the kernel takes, which is a millisecond when nobody else holds its route lock;
 //! the manager runs it beside the runtime.
 
 use std::{
-    fs, io,
+    io,
     net::IpAddr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    os::fd::{AsFd, AsRawFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -16,110 +16,21 @@ use std::{
 use super::{
     Step, Watch,
     cni::Runner,
-    config::{Config, Network, Networks, derived_mac, derived_name},
+    config::{Config, Network, derived_mac, derived_name},
     conntrack,
     error::{NetworkError, kernel},
     lease::{Claim, Entry, Lease, Locked, Store},
     link::{self, Link, Pair},
+    namespace::Namespace,
+    report::walls,
     request::{Attachment, Maker, Protocol},
     ruleset::{Found, PublishedPort, Ruleset, Share},
     subnet::Subnet,
 };
-use crate::sys::{
-    netlink::{Batch, Family, Refused, Socket},
-    netns,
-};
-
-/// A pod's namespace, and a socket that speaks from inside it.
-#[derive(Debug)]
-pub(super) struct Namespace {
-    fd: OwnedFd,
-    route: Witness,
-}
-
-/// Tells from outside what is inside.
-#[derive(Debug, Clone)]
-pub(super) struct Witness(Arc<Mutex<Socket>>);
+use crate::sys::netlink::{Batch, Family, Socket};
 
 /// How long a namespace may take to end by itself. It takes longer when something else holds it.
 const NAMESPACE_PATIENCE: Duration = Duration::from_millis(500);
-
-/// What containers may expect of a namespace of their own: any user may ping and listen on any port (as in Docker), no
-/// neighbour makes itself our router, and addresses are usable at once.
-const SETTINGS: [(&str, &str); 4] = [
-    ("net/ipv4/ping_group_range", "0 2147483647"),
-    ("net/ipv4/ip_unprivileged_port_start", "0"),
-    ("net/ipv6/conf/default/accept_ra", "0"),
-    ("net/ipv6/conf/default/accept_dad", "0"),
-];
-
-impl Namespace {
-    /// Blocks for about half a millisecond.
-    pub fn create() -> io::Result<Namespace> {
-        let (fd, route) = netns::create(|| {
-            for (key, value) in SETTINGS {
-                // Comforts: a kernel without IPv6 or a user namespace may refuse some of them.
-                if let Err(error) = fs::write(format!("/proc/sys/{key}"), value) {
-                    tracing::debug!(key, value, %error, "a pod goes without this setting");
-                }
-            }
-            let mut route = Socket::open(Family::Route)?;
-            let lo = link::find(&mut route, "lo").map_err(io::Error::other)?;
-            let mut batch = Batch::new();
-            link::set_up(&mut batch, lo.map_or(1, |lo| lo.index));
-            route.transact(&batch).map_err(io::Error::other)?;
-            Ok(route)
-        })?;
-        Ok(Namespace {
-            fd,
-            route: Witness(Arc::new(Mutex::new(route))),
-        })
-    }
-
-    pub fn witness(&self) -> Witness {
-        self.route.clone()
-    }
-
-    /// A path that leads here for as long as this process holds the namespace.
-    pub fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd())
-    }
-
-    /// Back to the kernel's defaults where ours suit only our own bridges: networks made by plug-ins may have routers that
-    /// announce themselves, and addresses that others use too.
-    pub fn expect_plugins(&self) -> io::Result<()> {
-        netns::enter(&self.fd, || {
-            for key in ["accept_ra", "accept_dad"] {
-                // Without IPv6 there is nothing to set.
-                let _ = fs::write(format!("/proc/sys/net/ipv6/conf/default/{key}"), "1");
-            }
-            Ok(())
-        })
-    }
-}
-
-impl Witness {
-    /// The addresses that an interface has; `None`: there is no such interface.
-    pub fn addresses_of(&self, interface: &str) -> Result<Option<Addresses>, Refused> {
-        let mut route = hold(&self.0);
-        let Some(link) = link::find(&mut route, interface)? else {
-            return Ok(None);
-        };
-        let assigned = link::addresses(&mut route, link.index)?;
-        Ok(Some(
-            assigned
-                .iter()
-                .map(|assigned| (assigned.address, assigned.prefix))
-                .collect(),
-        ))
-    }
-}
-
-impl AsFd for Namespace {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
 
 /// An interface inside a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,18 +48,17 @@ pub type Addresses = Vec<(IpAddr, u8)>;
 /// One for all that we do on this node.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub networks: Networks,
     pub store: Store,
     pub watch: Watch,
     pub plugins: Runner,
-    enable_forwarding: bool,
-    ruleset: Ruleset,
+    pub enable_forwarding: bool,
+    table: String,
     // Sockets answer one batch at a time; each is held for the length of one exchange with the kernel.
-    route: Mutex<Socket>,
-    nft: Mutex<Socket>,
+    pub route: Mutex<Socket>,
+    pub nft: Mutex<Socket>,
 }
 
-fn hold(socket: &Mutex<Socket>) -> MutexGuard<'_, Socket> {
+pub(super) fn hold(socket: &Mutex<Socket>) -> MutexGuard<'_, Socket> {
     // A panic while it was held leaves at most an unread answer, which its number tells apart from later ones.
     socket.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -179,18 +89,16 @@ pub(super) struct BridgePlan {
 impl Node {
     /// Stays in the network namespace of the calling thread.
     pub fn open(config: &Config, watch: Watch) -> Result<Node, NetworkError> {
-        let networks = config.check()?;
         let open = |family, name: &str| {
             Socket::open(family).map_err(|error| kernel(format!("open a {name} socket"))(error.into()))
         };
         Ok(Node {
-            ruleset: Ruleset::new(&config.table, &networks),
-            store: Store::open(&config.state_dir)?,
+            table: config.table.clone(),
+            store: Store::new(config.state_dir()),
             enable_forwarding: config.enable_forwarding,
             route: Mutex::new(open(Family::Route, "route")?),
             nft: Mutex::new(open(Family::Netfilter, "netfilter")?),
             plugins: Runner::new(&config.cni),
-            networks,
             watch,
         })
     }
@@ -277,7 +185,7 @@ impl Node {
                 }
             }
             self.watch.before(Step::Bridge)?;
-            let bridge = self.bridge(network)?;
+            let bridge = self.bridge(locked, network)?;
             plans.push(Some(BridgePlan {
                 network: network.clone(),
                 bridge,
@@ -285,116 +193,6 @@ impl Node {
             }));
         }
         Ok(Claim::Got(()))
-    }
-
-    /// The network's bridge, made or repaired as far as needed.
-    fn bridge(&self, network: &Network) -> Result<Link, NetworkError> {
-        let doing = |what: &str| {
-            kernel(format!(
-                "{what} bridge {} of network {}",
-                network.bridge, network.name
-            ))
-        };
-        if network.has_ipv4() {
-            self.forwarding("net/ipv4/ip_forward", network)?;
-        }
-        if network.has_ipv6() {
-            self.forwarding("net/ipv6/conf/all/forwarding", network)?;
-        }
-        let mut route = hold(&self.route);
-        let found = link::find(&mut route, &network.bridge).map_err(doing("look for"))?;
-        let link = match found {
-            Some(link) => link,
-            None => {
-                Self::check_overlap(&mut route, network)?;
-                let mut batch = Batch::new();
-                link::add_bridge(&mut batch, &network.bridge, network.bridge_mac, network.mtu);
-                route.transact(&batch).map_err(doing("make"))?;
-                let mut batch = Batch::new();
-                link::set_alias(
-                    &mut batch,
-                    &network.bridge,
-                    &format!("podling network {}", network.name),
-                );
-                route.transact(&batch).map_err(doing("mark"))?;
-                let made = link::find(&mut route, &network.bridge).map_err(doing("look for"))?;
-                made.ok_or_else(|| doing("find")(io::Error::from_raw_os_error(libc::ENODEV).into()))?
-            }
-        };
-        if !is_bridge_of(&link, network) {
-            return Err(NetworkError::ForeignBridge {
-                name: network.bridge.clone(),
-                network: network.name.clone(),
-            });
-        }
-        Self::settle(network)?;
-        let present = link::addresses(&mut route, link.index).map_err(doing("read the addresses of"))?;
-        let mut batch = Batch::new();
-        if !link.up {
-            link::set_up(&mut batch, link.index);
-        }
-        for stack in &network.stacks {
-            if !present.iter().any(|assigned| assigned.address == stack.gateway) {
-                link::add_address(&mut batch, link.index, stack.gateway, stack.subnet);
-            }
-        }
-        if !batch.is_empty() {
-            route.transact(&batch).map_err(doing("set up"))?;
-        }
-        Ok(link)
-    }
-
-    /// A subnet that the node already uses elsewhere would cut that off.
-    fn check_overlap(route: &mut Socket, network: &Network) -> Result<(), NetworkError> {
-        let doing = || kernel("read the addresses of this node");
-        let present = link::addresses(route, 0).map_err(doing())?;
-        for stack in &network.stacks {
-            let taken = present
-                .iter()
-                .find(|assigned| stack.subnet.contains(assigned.address));
-            if let Some(assigned) = taken {
-                let links = link::all(route).map_err(doing())?;
-                let link = links.into_iter().find(|link| link.index == assigned.link);
-                return Err(NetworkError::Overlap {
-                    network: network.name.clone(),
-                    subnet: stack.subnet.to_string(),
-                    taken: format!("{}/{}", assigned.address, assigned.prefix),
-                    interface: link.map(|link| link.name).unwrap_or_default(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Settings of the bridge itself.
-    fn settle(network: &Network) -> Result<(), NetworkError> {
-        let bridge = &network.bridge;
-        if network.has_ipv4() {
-            // Lets answers to connections from the node's own loopback to a published port come back.
-            keep(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
-        }
-        if Path::new("/proc/sys/net/ipv6").exists() {
-            // No pod makes itself the node's router (the class of CVE-2020-13401).
-            keep(&format!("net/ipv6/conf/{bridge}/accept_ra"), "0")?;
-            let disabled = if network.has_ipv6() { "0" } else { "1" };
-            keep(&format!("net/ipv6/conf/{bridge}/disable_ipv6"), disabled)?;
-        }
-        Ok(())
-    }
-
-    /// The one setting that is the whole node's, not ours.
-    fn forwarding(&self, key: &'static str, network: &Network) -> Result<(), NetworkError> {
-        if setting_is(key, "1") {
-            return Ok(());
-        }
-        if !self.enable_forwarding {
-            return Err(NetworkError::NoForwarding {
-                key,
-                network: network.name.clone(),
-            });
-        }
-        tracing::warn!(key, network = network.name, "turning on forwarding on this node");
-        keep(key, "1")
     }
 
     /// Makes the interface of one plan: a pair, its peer born in the pod's namespace, addresses and routes inside.
@@ -489,12 +287,13 @@ impl Node {
         self.watch.before(Step::Publish)?;
         let locked = self.store.lock()?;
         let doing = |what: &str| kernel(format!("{what} the nftables table of pods"));
+        let ruleset = self.ruleset(&locked)?;
         let mut nft = hold(&self.nft);
-        let found = self.ruleset.find(&mut nft).map_err(doing("read"))?;
+        let found = ruleset.find(&mut nft).map_err(doing("read"))?;
         lease.note(Entry::Published)?;
         let share = locked.share(lease);
         if found == Found::Whole {
-            self.ruleset.add(&mut nft, &share).map_err(doing("add to"))?;
+            ruleset.add(&mut nft, &share).map_err(doing("add to"))?;
         } else {
             if found == Found::Changed {
                 tracing::warn!(
@@ -502,11 +301,24 @@ impl Node {
                 );
             }
             let all = locked.published()?;
-            self.ruleset.lay(&mut nft, &all).map_err(doing("lay"))?;
+            ruleset.lay(&mut nft, &all).map_err(doing("lay"))?;
         }
         drop((locked, nft));
+        if found != Found::Whole {
+            self.tell_walls();
+        }
         self.forget_flows(&share, Flows::OfOthers);
         Ok(())
+    }
+
+    /// Another's firewall is the operator's will, even where it keeps pods from being reached; but it should be known.
+    fn tell_walls(&self) {
+        for wall in walls(self).unwrap_or_default() {
+            tracing::warn!(
+                "chain {wall} of this node drops forwarded packets: unless it accepts what comes from and goes to \
+                 our bridges, pods reach nobody and published ports do not answer"
+            );
+        }
     }
 
     /// UDP flows that still go where a port led before. Without it they end by themselves, but only when their clients
@@ -550,7 +362,9 @@ impl Node {
             lease.note(Entry::Withdrawn)?;
             let share: Share = locked.share(&lease);
             let doing = kernel("take a pod out of the nftables table");
-            self.ruleset.remove(&mut hold(&self.nft), &share).map_err(doing)?;
+            Ruleset::new(&self.table, &[])
+                .remove(&mut hold(&self.nft), &share)
+                .map_err(doing)?;
             drop(locked);
             self.forget_flows(&share, Flows::Own);
         }
@@ -593,37 +407,27 @@ impl Node {
         Ok(())
     }
 
-    /// Removes bridges and table, unless a pod lives.
-    pub fn dismantle(&self) -> Result<bool, NetworkError> {
+    /// The table of rules for all networks whose bridges have been made here, by whomever: executors of one node may
+    /// have different configurations.
+    pub fn ruleset(&self, locked: &Locked<'_>) -> Result<Ruleset, NetworkError> {
+        Ok(Ruleset::new(&self.table, &locked.bridges()?))
+    }
+
+    /// Lays the table anew if it is not whole and pods need it.
+    pub fn mend(&self) -> Result<(), NetworkError> {
+        let doing = |what: &str| kernel(format!("{what} the nftables table of pods"));
         let locked = self.store.lock()?;
-        if locked.alive()? > 0 {
-            return Ok(false);
+        let pods = locked.published()?;
+        if pods.is_empty() {
+            return Ok(());
         }
-        self.ruleset
-            .delete(&mut hold(&self.nft))
-            .map_err(kernel("remove the nftables table of pods"))?;
-        let mut route = hold(&self.route);
-        for network in self.networks.iter() {
-            let doing = |what: &str| kernel(format!("{what} bridge {}", network.bridge));
-            let found = link::find(&mut route, &network.bridge).map_err(doing("look for"))?;
-            if let Some(link) = found.filter(|link| is_bridge_of(link, network)) {
-                link::delete(&mut route, link.index).map_err(doing("remove"))?;
-            }
+        let ruleset = self.ruleset(&locked)?;
+        let mut nft = hold(&self.nft);
+        if ruleset.find(&mut nft).map_err(doing("read"))? == Found::Whole {
+            return Ok(());
         }
-        Ok(true)
-    }
-
-    /// How the table of rules is now.
-    pub fn table(&self) -> Result<Found, NetworkError> {
-        self.ruleset
-            .find(&mut hold(&self.nft))
-            .map_err(kernel("read the nftables table of pods"))
-    }
-
-    /// The bridge of a network, if it is there.
-    pub fn find_bridge(&self, network: &Network) -> Result<Option<Link>, NetworkError> {
-        let doing = kernel(format!("look for bridge {}", network.bridge));
-        link::find(&mut hold(&self.route), &network.bridge).map_err(doing)
+        tracing::warn!("the nftables table of pods was removed or changed; laying it anew");
+        ruleset.lay(&mut nft, &pods).map_err(doing("lay"))
     }
 }
 
@@ -642,12 +446,6 @@ pub(super) fn own_interfaces() -> Result<Vec<(String, Addresses)>, NetworkError>
         ours.map(|assigned| (assigned.address, assigned.prefix)).collect()
     };
     Ok(links.iter().map(|link| (link.name.clone(), of(link))).collect())
-}
-
-/// What a bridge of ours looks like. The address follows from the network's name and is given in the very message that
-/// makes the bridge, so there is no moment at which it cannot be told from others.
-fn is_bridge_of(link: &Link, network: &Network) -> bool {
-    link.kind.as_deref() == Some("bridge") && link.mac == Some(network.bridge_mac)
 }
 
 /// The address of the node's end of a pair: tells our interfaces from others of the same name.
@@ -684,17 +482,4 @@ impl BridgePlan {
     pub fn network(&self) -> &Network {
         &self.network
     }
-}
-
-fn setting_is(key: &str, value: &str) -> bool {
-    fs::read_to_string(format!("/proc/sys/{key}")).is_ok_and(|text| text.trim() == value)
-}
-
-/// Sets what is not so yet.
-fn keep(key: &str, value: &'static str) -> Result<(), NetworkError> {
-    if setting_is(key, value) {
-        return Ok(());
-    }
-    let path = PathBuf::from(format!("/proc/sys/{key}"));
-    fs::write(&path, value).map_err(|cause| NetworkError::Setting { path, value, cause })
 }

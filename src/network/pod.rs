@@ -13,7 +13,8 @@ use super::{
     lease::{Entry, Lease},
     manager::blocking,
     names::Files,
-    node::{Addresses, Interface, Namespace, Node},
+    namespace::Namespace,
+    node::{Addresses, Interface, Node},
     request::{Attachment, PortMapping, ip_address},
 };
 use crate::mesos::v1;

@@ -19,10 +19,10 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    config::Networks,
     nft::{ChainSpec, Element, Expressions, Hook, IpFamily, SetSpec, Transaction, Type, Verdict, rules},
     request::Protocol,
 };
@@ -308,15 +308,23 @@ fn shares(shares: &[Share]) -> Elements {
     all
 }
 
-/// What the operator's networks have in the table.
-fn networks(networks: &Networks) -> Elements {
+/// A bridge of ours on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridge {
+    pub name: String,
+    pub network: String,
+    pub isolated: bool,
+}
+
+/// What the bridges have in the table.
+fn bridges(bridges: &[Bridge]) -> Elements {
     let mut all = Elements::new();
-    for one in networks.iter() {
-        push(&mut all, "bridges", key(interface(&one.bridge)));
-        for other in networks.iter() {
+    for one in bridges {
+        push(&mut all, "bridges", key(interface(&one.name)));
+        for other in bridges {
             if one.name == other.name || !(one.isolated || other.isolated) {
-                let mut pair = interface(&one.bridge);
-                pair.extend(interface(&other.bridge));
+                let mut pair = interface(&one.name);
+                pair.extend(interface(&other.name));
                 push(&mut all, "links", key(pair));
             }
         }
@@ -328,9 +336,9 @@ fn networks(networks: &Networks) -> Elements {
 #[derive(Debug, Clone)]
 pub struct Ruleset {
     table: String,
-    /// Layout and what the operator's networks put into it.
+    /// Layout and what the bridges put into it.
     mark: String,
-    networks: Elements,
+    bridges: Elements,
 }
 
 /// How the table was found.
@@ -343,9 +351,10 @@ pub enum Found {
 }
 
 impl Ruleset {
-    pub fn new(table: &str, given: &Networks) -> Ruleset {
-        let networks = networks(given);
-        let digest = Sha256::digest(format!("{networks:?}"));
+    /// `given` in an order of their own, so that everybody makes the same of them.
+    pub fn new(table: &str, given: &[Bridge]) -> Ruleset {
+        let bridges = bridges(given);
+        let digest = Sha256::digest(format!("{bridges:?}"));
         let mark = digest
             .iter()
             .take(4)
@@ -354,7 +363,7 @@ impl Ruleset {
         Ruleset {
             table: table.to_owned(),
             mark: format!("podling {LAYOUT}.{mark}"),
-            networks,
+            bridges,
         }
     }
 
@@ -392,7 +401,7 @@ impl Ruleset {
         for (chain, what, body) in &RULES {
             change.add_rule(chain, &self.comment(what), body);
         }
-        for (set, elements) in self.networks.iter().chain(&shares(pods)) {
+        for (set, elements) in self.bridges.iter().chain(&shares(pods)) {
             change.add_elements(set, elements);
         }
         change.commit(socket)

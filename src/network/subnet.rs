@@ -28,6 +28,23 @@ pub enum SubnetError {
 const POOL_LIMIT: u128 = 1 << 20;
 
 impl Subnet {
+    /// The range of this prefix that an address is in.
+    pub fn around(address: IpAddr, prefix: u8) -> Subnet {
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let given = Subnet {
+            base: address,
+            prefix: prefix.min(width),
+        };
+        let base = number(address) & given.mask();
+        Subnet {
+            base: match address {
+                IpAddr::V4(_) => Ipv4Addr::from(base as u32).into(),
+                IpAddr::V6(_) => Ipv6Addr::from(base).into(),
+            },
+            ..given
+        }
+    }
+
     pub fn base(self) -> IpAddr {
         self.base
     }
@@ -137,13 +154,7 @@ impl FromStr for Subnet {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (base, prefix) = parse_with_prefix(text).ok_or_else(|| SubnetError::Form(text.to_owned()))?;
         let given = Subnet { base, prefix };
-        let meant = Subnet {
-            base: match base {
-                IpAddr::V4(_) => Ipv4Addr::from((number(base) & given.mask()) as u32).into(),
-                IpAddr::V6(_) => Ipv6Addr::from(number(base) & given.mask()).into(),
-            },
-            prefix,
-        };
+        let meant = Subnet::around(base, prefix);
         if given.width() - prefix < 3 {
             return Err(SubnetError::Small(text.to_owned()));
         }

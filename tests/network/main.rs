@@ -8,6 +8,7 @@
 mod cni;
 mod faults;
 mod kinds;
+mod operator;
 mod pods;
 mod reach;
 mod support;

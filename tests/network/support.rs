@@ -71,7 +71,7 @@ pub fn in_pod(pod: &PodNetwork, script: &str) -> String {
 
 pub fn config(toml: &str) -> Config {
     let mut config: Config = toml::from_str(toml).unwrap();
-    config.state_dir = "/run/podling/network".into();
+    config.state_dir = Some("/run/podling/network".into());
     config
 }
 

@@ -95,10 +95,9 @@ impl Settings {
 
     /// Does nothing as long as a pod of this node uses the networks, be it somebody else's.
     async fn dismantle(&self) -> Result<(), network::NetworkError> {
-        let config = &self.config.network.config;
-        if config.state_dir.exists() {
-            network::Manager::open(config.clone())?.dismantle().await?;
-        }
+        network::Manager::open(self.config.networks())?
+            .dismantle()
+            .await?;
         Ok(())
     }
 }

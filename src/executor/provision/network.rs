@@ -12,16 +12,16 @@ use tokio::{runtime::Handle, sync::OnceCell};
 
 use super::{Alive, names};
 use crate::{
-    executor::{config::NetworkSetting, sentence},
+    executor::sentence,
     group::{Failure, GroupId},
     mesos::v1,
-    network::{Manager, PodNetwork, Request, request::Kind},
+    network::{Config, Manager, PodNetwork, Request, request::Kind},
 };
 
 /// What this executor's groups are to have.
 #[derive(Debug)]
 pub struct Networks {
-    setting: NetworkSetting,
+    config: Config,
     pod: String,
     /// Known with the first subscription; it does not change.
     wish: Option<Wish>,
@@ -59,9 +59,9 @@ pub enum Learned {
 }
 
 impl Networks {
-    pub fn new(setting: NetworkSetting, pod: &str) -> Self {
+    pub fn new(config: Config, pod: &str) -> Self {
         Networks {
-            setting,
+            config,
             pod: pod.to_owned(),
             wish: None,
         }
@@ -91,7 +91,7 @@ impl Networks {
     }
 
     async fn read(&self, executor: &v1::ExecutorInfo, network: Option<&Value>, ip: Option<IpAddr>) -> Wish {
-        let manager = match Manager::open(self.setting.config.clone()) {
+        let manager = match Manager::open(self.config.clone()) {
             Ok(manager) => manager.with_agent_address(ip),
             Err(error) => return Wish::Failed(sentence(&error)),
         };
@@ -222,6 +222,19 @@ impl Drop for Group {
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(end);
         }
+    }
+}
+
+/// What dead executors of this node held is taken back, and the node's rules are laid anew if somebody removed them.
+pub async fn sweep(config: Config) {
+    let manager = match Manager::open(config) {
+        Ok(manager) => manager,
+        Err(error) => return tracing::debug!("{}", sentence(&error)),
+    };
+    match manager.reclaim().await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!("took back the networks of {count} pods whose executors are gone"),
+        Err(error) => tracing::warn!("networks of dead executors: {}", sentence(&error)),
     }
 }
 

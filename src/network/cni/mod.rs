@@ -23,6 +23,7 @@ pub use result::{Outcome, ResultError};
 
 use super::{
     config::CniConfig,
+    lease::replace,
     request::{Attachment, PortMapping},
 };
 use plugin::{Call, Command};
@@ -132,7 +133,6 @@ impl Kept {
         &self.list.name
     }
 
-    /// Whole or not at all: beside, then renamed.
     pub fn save(&self, path: &Path) -> Result<(), CniError> {
         let failed = |cause: io::Error| CniError::Cache {
             doing: "write",
@@ -140,9 +140,7 @@ impl Kept {
             cause,
         };
         let text = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
-        let beside = path.with_extension("new");
-        fs::write(&beside, text).map_err(failed)?;
-        fs::rename(&beside, path).map_err(failed)
+        replace(path, &text).map_err(failed)
     }
 
     /// `None` when it is not there or not ours; then there is nothing that could be undone with it.

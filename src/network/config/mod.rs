@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,21 +13,16 @@ use sha2::{Digest, Sha256};
 
 use super::subnet::Subnet;
 
-/// Read when it exists.
-pub const FILE: &str = "/etc/podling/network.toml";
-
-/// A configuration of a few kilobytes; a huge file is not one.
-const FILE_LIMIT: u64 = 1 << 20;
-
-/// What [`FILE`] says.
+/// The `network` table of the executor's configuration.
 ///
 /// ```toml
+/// [network]
 /// default_network = "mesos-bridge"      # for pods that name none; "" refuses them
 ///
-/// [networks.mesos-bridge]
+/// [network.networks.mesos-bridge]
 /// subnets = ["10.167.0.0/16"]           # at most one for IPv4 and one for IPv6
 ///
-/// [networks.back]
+/// [network.networks.back]
 /// subnets = ["10.168.0.0/20", "fd70:6f64:1::/64"]
 /// gateways = ["10.168.0.1"]             # else the first address of each subnet
 /// bridge = "back0"                      # else derived from the name
@@ -40,8 +34,9 @@ const FILE_LIMIT: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Leases, address pools and locks of this node; best on a file system that a reboot empties.
-    pub state_dir: PathBuf,
+    /// Leases, address pools and locks of this node, on a file system that a reboot empties; else `network` in the
+    /// directory where executors keep what they have made.
+    pub state_dir: Option<PathBuf>,
     /// The one nftables table (family inet) that is ours.
     pub table: String,
     /// For pods that name no network.
@@ -142,7 +137,7 @@ impl Default for Config {
             masquerade: true,
         };
         Config {
-            state_dir: "/run/podling/network".into(),
+            state_dir: None,
             table: "podling".to_owned(),
             default_network: DEFAULT_NETWORK.to_owned(),
             networks: BTreeMap::from([(DEFAULT_NETWORK.to_owned(), built_in)]),
@@ -214,16 +209,10 @@ impl Networks {
 }
 
 impl Config {
-    /// Reads a file; one that is not there says nothing, which is one network of ours and all of CNI's.
-    pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let at = || path.display().to_string();
-        let text = match fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
-            Ok(found) if found.len() > FILE_LIMIT => return Err(fault(at(), "is larger than 1 MiB")),
-            Ok(_) | Err(_) => fs::read_to_string(path).map_err(|error| fault(at(), error.to_string()))?,
-        };
-        // The message of the parser has line and column.
-        toml::from_str(&text).map_err(|error| fault(at(), error.to_string().trim_end()))
+    pub fn state_dir(&self) -> &Path {
+        self.state_dir
+            .as_deref()
+            .unwrap_or(Path::new("/run/podling/network"))
     }
 
     /// Checks everything that can be checked without touching the node.

@@ -15,25 +15,6 @@ fn nothing_said_is_one_network() {
 }
 
 #[test]
-fn a_file_is_read_if_it_is_there() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("network.toml");
-    assert_eq!(Config::load(&path).unwrap(), Config::default());
-    fs::write(&path, "enable_forwarding = false").unwrap();
-    assert!(!Config::load(&path).unwrap().enable_forwarding);
-    fs::write(&path, "\n[networks.a]\nsubnets = ['10.1.0.0/99']").unwrap();
-    let error = Config::load(&path).unwrap_err().to_string();
-    assert!(
-        error.contains("network.toml: TOML parse error at line 3, column 11"),
-        "{error}"
-    );
-    assert!(
-        error.ends_with("`10.1.0.0/99` is not an address range such as 10.1.0.0/16 or fd00:1::/64"),
-        "{error}"
-    );
-}
-
-#[test]
 fn an_operator_names_several_networks() {
     let networks = config(
         r#"

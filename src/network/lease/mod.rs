@@ -7,6 +7,8 @@
 //!   addresses/<network>/<ip>    the same file under another name: whose address this is
 //!   ports/<protocol>-<port>     the same again: whose published port
 //!   cursors/<network>-<family>  where the search for a free address goes on
+//!   bridges/<bridge>            whose bridge that is, from before it is made until it is removed
+//!   cni/<pod>.<interface>.json  what DEL needs to know
 //! ```
 //!
 //! * A journal says what is *about to* be made, one line for each step before the step. Undoing it undoes everything.
@@ -29,11 +31,13 @@ use sha2::{Digest, Sha256};
 use super::{
     config::{Network, Stack},
     request::Protocol,
-    ruleset::{PublishedPort, Share},
+    ruleset::{Bridge, PublishedPort, Share},
 };
 
 /// Far above what the largest request writes; a longer journal is not ours.
 const JOURNAL_LIMIT: u64 = 4 << 20;
+
+const PARTS: [&str; 6] = ["addresses", "ports", "cursors", "bridges", "cni", "leases"];
 
 /// One line of a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,33 +124,54 @@ pub struct Lease {
 }
 
 impl Store {
-    pub fn open(dir: &Path) -> Result<Store, LeaseError> {
-        for part in ["leases", "addresses", "ports", "cursors", "cni"] {
-            let path = dir.join(part);
-            fs::create_dir_all(&path).map_err(failed("create", &path))?;
-        }
-        Ok(Store { dir: dir.to_owned() })
+    /// Touches nothing yet.
+    pub fn new(dir: &Path) -> Store {
+        Store { dir: dir.to_owned() }
     }
 
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
+    /// Has anybody written here since the machine started, or since the last clean-up of all?
+    pub fn exists(&self) -> bool {
+        self.dir.join("leases").exists()
+    }
+
     /// Waits for whoever decides something right now; that takes a fraction of a millisecond.
     pub fn lock(&self) -> Result<Locked<'_>, LeaseError> {
         let path = self.dir.join("lock");
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&path).map_err(failed("open", &path))?;
-        while let Err(errno) = flock(&file, FlockOperation::LockExclusive) {
-            if errno != rustix::io::Errno::INTR {
-                return Err(failed("lock", &path)(errno.into()));
+        loop {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false).mode(0o600);
+            let file = match options.open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    fs::create_dir_all(&self.dir).map_err(failed("create", &self.dir))?;
+                    continue;
+                }
+                other => other.map_err(failed("open", &path))?,
+            };
+            while let Err(errno) = flock(&file, FlockOperation::LockExclusive) {
+                if errno != rustix::io::Errno::INTR {
+                    return Err(failed("lock", &path)(errno.into()));
+                }
             }
+            // Whoever held it may have cleared the directory; then this is a lock on nothing.
+            if !owns(&file, &path) {
+                continue;
+            }
+            if !self.exists() {
+                // That of the leases last: where it is, all are.
+                for part in PARTS {
+                    let path = self.dir.join(part);
+                    fs::create_dir_all(&path).map_err(failed("create", &path))?;
+                }
+            }
+            return Ok(Locked {
+                store: self,
+                _lock: file,
+            });
         }
-        Ok(Locked {
-            store: self,
-            _lock: file,
-        })
     }
 
     /// Where a CNI attachment keeps configuration and result.
@@ -288,6 +313,56 @@ impl Locked<'_> {
 
     fn port_path(&self, protocol: Protocol, port: u16) -> PathBuf {
         self.store.dir.join("ports").join(format!("{protocol}-{port}"))
+    }
+
+    /// Notes a bridge that is there or about to be made.
+    pub fn note_bridge(&self, network: &Network) -> Result<(), LeaseError> {
+        let bridge = Bridge {
+            name: network.bridge.clone(),
+            network: network.name.clone(),
+            isolated: network.isolated,
+        };
+        let path = self.store.dir.join("bridges").join(&bridge.name);
+        let text = serde_json::to_vec(&bridge).map_err(|error| failed("write", &path)(error.into()))?;
+        if fs::read(&path).is_ok_and(|present| present == text) {
+            return Ok(());
+        }
+        replace(&path, &text).map_err(failed("write", &path))
+    }
+
+    pub fn forget_bridge(&self, name: &str) -> Result<(), LeaseError> {
+        let path = self.store.dir.join("bridges").join(name);
+        fs::remove_file(&path).map_err(failed("remove", &path))
+    }
+
+    /// The bridges noted here, by name.
+    pub fn bridges(&self) -> Result<Vec<Bridge>, LeaseError> {
+        let dir = self.store.dir.join("bridges");
+        let entries = fs::read_dir(&dir).map_err(failed("read", &dir))?;
+        let read = |entry: fs::DirEntry| -> Option<Bridge> {
+            let bridge: Bridge = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+            (entry.file_name() == bridge.name.as_str()).then_some(bridge)
+        };
+        let mut all: Vec<Bridge> = entries.flatten().filter_map(read).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    /// Removes the directory, unless something is still noted in it.
+    pub fn clear(self) -> Result<(), LeaseError> {
+        let dir = &self.store.dir;
+        if !self.journals()?.is_empty() || !self.bridges()?.is_empty() {
+            return Ok(());
+        }
+        for part in PARTS {
+            let path = dir.join(part);
+            fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+        }
+        let lock = dir.join("lock");
+        fs::remove_file(&lock).map_err(failed("remove", &lock))?;
+        // Somebody may have begun anew by now.
+        let _ = fs::remove_dir(dir);
+        Ok(())
     }
 
     /// What all pods, living or not yet cleaned up, have in the table of rules.
@@ -461,6 +536,13 @@ impl Lease {
     fn owns(&self, path: &Path) -> bool {
         owns(&self.file, path)
     }
+}
+
+/// Whole or not at all: beside, then renamed.
+pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    fs::write(&beside, text)?;
+    fs::rename(&beside, path)
 }
 
 fn owns(file: &File, path: &Path) -> bool {

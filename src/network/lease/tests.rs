@@ -53,7 +53,7 @@ fn files(dir: &Path) -> Vec<String> {
 #[test]
 fn addresses_go_round_and_are_given_once() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, networks) = (Store::open(dir.path()).unwrap(), networks("10.0.0.0/29"));
+    let (store, networks) = (Store::new(dir.path()), networks("10.0.0.0/29"));
     let mut lease = open(&store, "a");
     // .0 is the base, .1 the gateway, .7 the broadcast address.
     for last in 2..=6 {
@@ -78,7 +78,7 @@ fn addresses_go_round_and_are_given_once() {
 #[test]
 fn what_the_living_hold_is_theirs() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = Store::new(dir.path());
     let (mut one, mut two) = (open(&store, "one"), open(&store, "two"));
     let locked = store.lock().unwrap();
     got(take_port(&locked, &mut one, 80).unwrap());
@@ -96,7 +96,7 @@ fn what_the_living_hold_is_theirs() {
 #[test]
 fn n_3_what_the_dead_held_is_found_by_whoever_needs_it() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, networks) = (Store::open(dir.path()).unwrap(), networks("10.0.0.0/29"));
+    let (store, networks) = (Store::new(dir.path()), networks("10.0.0.0/29"));
     let mut dead = open(&store, "dead");
     for _ in 0..5 {
         got(address(&store, &mut dead, &networks).unwrap());
@@ -119,7 +119,7 @@ fn n_3_what_the_dead_held_is_found_by_whoever_needs_it() {
 #[test]
 fn a_journal_cut_anywhere_is_read_as_far_as_it_is_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, networks) = (Store::open(dir.path()).unwrap(), networks("10.0.0.0/24"));
+    let (store, networks) = (Store::new(dir.path()), networks("10.0.0.0/24"));
     let mut lease = open(&store, "pod");
     got(address(&store, &mut lease, &networks).unwrap());
     lease.note(Entry::Link { name: "plv0".into() }).unwrap();
@@ -143,7 +143,7 @@ fn a_journal_cut_anywhere_is_read_as_far_as_it_is_whole() {
 #[test]
 fn a_lease_takes_only_what_is_its_own() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = Store::new(dir.path());
     let (mut one, mut two) = (open(&store, "one"), open(&store, "two"));
     let locked = store.lock().unwrap();
     got(take_port(&locked, &mut one, 80).unwrap());
@@ -173,7 +173,7 @@ fn names_of_pods_are_safe_as_files() {
 fn w_1_a_thousand_random_port_plans_without_a_collision() {
     use std::sync::{Arc, Mutex};
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = Store::new(dir.path());
     let networks = Arc::new(networks("10.0.0.0/25"));
     // What somebody holds, by our own independent account.
     let held: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
