@@ -71,9 +71,9 @@ pub fn default_devices() -> Vec<DeviceRule> {
 pub(super) fn restrict(cgroup: &Cgroup, rules: &[DeviceRule]) -> Result<bool, CgroupError> {
     if let Some(node) = cgroup.v1(Controller::Devices) {
         node.write("devices.deny", "a")?;
-        for rule in rules {
-            node.write("devices.allow", &rule.v1())?;
-        }
+        let different = rules.iter().enumerate();
+        let different = different.filter(|(index, rule)| !rules.iter().take(*index).any(|one| one == *rule));
+        node.write_each("devices.allow", different.map(|(_, rule)| rule.v1()))?;
         return Ok(true);
     }
     let Some(node) = cgroup.v2() else { return Ok(false) };

@@ -154,14 +154,25 @@ impl Node {
     }
 
     pub(super) fn write(&self, file: &str, value: &str) -> Result<(), CgroupError> {
-        // One write: the kernel takes each as a whole value.
-        File::from(self.open_file(file, OFlags::WRONLY)?)
-            .write_all(value.as_bytes())
-            .map_err(|source| CgroupError::Write {
-                path: self.path.join(file),
-                value: value.into(),
-                source,
-            })
+        self.write_each(file, [value])
+    }
+
+    /// One write for each: the kernel takes it as a whole value.
+    pub(super) fn write_each<T: AsRef<str>>(
+        &self,
+        file: &str,
+        values: impl IntoIterator<Item = T>,
+    ) -> Result<(), CgroupError> {
+        let mut open = File::from(self.open_file(file, OFlags::WRONLY)?);
+        values.into_iter().try_for_each(|value| {
+            let value = value.as_ref();
+            open.write_all(value.as_bytes())
+                .map_err(|source| CgroupError::Write {
+                    path: self.path.join(file),
+                    value: value.into(),
+                    source,
+                })
+        })
     }
 
     /// Process ids in this cgroup alone. Processes outside our pid namespace show as 0 and are left out.
