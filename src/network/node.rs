@@ -401,7 +401,7 @@ impl Node {
                     break;
                 }
                 thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(16));
+                pause = (pause * 2).min(Duration::from_millis(4));
             }
         }
         Ok(())
