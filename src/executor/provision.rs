@@ -1,7 +1,9 @@
 //! What members get from the node before they are planned: their group's network, and their images.
 //!
 //! ```text
-//!  Draft ──▶ network of the group (made once, shared) ──▶ images (pulled, mounted) ──▶ Plan, and what it stands on
+//!         ┌──▶ network of the group (made once, shared) ──┐
+//!  Draft ─┤                                               ├──▶ Plan, and what it stands on
+//!         └──▶ images (pulled, mounted) ──────────────────┘
 //! ```
 //!
 //! All of it is one future for each member, and dropping that undoes what it made. What stays (a lease on an image,
@@ -115,16 +117,18 @@ impl Provisioner {
         let alive = self.alive.clone();
         async move {
             let named = |text: String| format!("member `{}`: {text}", draft.task.name.escape_debug());
-            let network = group.network().await?;
             let work = Work {
                 images: &images,
                 writes: &writes,
                 alive: &alive,
             };
-            let stack = work.stack(&draft.task).await.map_err(|problem| Failure {
-                message: named(problem.message),
-                invalid: problem.invalid,
-            })?;
+            let images = async {
+                work.stack(&draft.task).await.map_err(|problem| Failure {
+                    message: named(problem.message),
+                    invalid: problem.invalid,
+                })
+            };
+            let (network, stack) = tokio::try_join!(group.network(), images)?;
             let mut context = draft.context;
             if let Some(rootfs) = stack.rootfs {
                 context.rootfs = rootfs;
@@ -229,6 +233,11 @@ struct Stack {
 }
 
 impl Work<'_> {
+    /// Where changes to one of the member's images go.
+    fn writes(&self, what: &str) -> Writes {
+        Writes::at(self.writes.with_added_extension(what), self.alive)
+    }
+
     async fn stack(&self, task: &v1::TaskInfo) -> Result<Stack, Trouble> {
         let mut stack = Stack::default();
         let Some(container) = &task.container else {
@@ -237,9 +246,9 @@ impl Work<'_> {
         let wanted = container.mesos.as_ref().and_then(|mesos| mesos.image.as_ref());
         if let Some(wanted) = wanted {
             let image = self.images.get("container.mesos.image", wanted).await?;
-            let writes = Writes::at(self.writes.join("root"), self.alive);
+            let writes = self.writes("root");
             stack.rootfs = Some(Rootfs::Mounted {
-                mount: Arc::new(writes.mount(&image)?),
+                mount: Arc::new(writes.root(&image)?),
                 read_only: false,
             });
             stack.writes.push(writes);
@@ -250,8 +259,8 @@ impl Work<'_> {
             let at = format!("container.volumes[{index}].image");
             let image = self.images.get(&at, wanted).await?;
             let mount = if volume.mode() == v1::volume::Mode::Rw {
-                let writes = Writes::at(self.writes.join(format!("volume-{index}")), self.alive);
-                let mount = writes.mount(&image)?;
+                let writes = self.writes(&format!("volume-{index}"));
+                let mount = writes.volume(&image)?;
                 stack.writes.push(writes);
                 mount
             } else {

@@ -40,7 +40,7 @@ pub use registry::{
 };
 pub use rootfs::{Changes, Rootfs, RootfsError};
 pub use source::SourceError;
-pub use store::{Image, PullOptions, Store, StoreConfig};
+pub use store::{Image, Places, PullOptions, Store, StoreConfig};
 pub use unpack::{
     Budget, Compression, DevicePolicy, Digests, OverBudget, Privilege, Refusal, UnpackError, UnpackOptions,
     unpack,

@@ -129,10 +129,16 @@ impl Stack {
         &self.layers
     }
 
-    pub(super) fn mount(&self, changes: Option<&Changes>) -> Result<Rootfs, RootfsError> {
+    /// `ground` lies below the lowest layer.
+    pub(super) fn mount(
+        &self,
+        changes: Option<&Changes>,
+        ground: Option<&Path>,
+    ) -> Result<Rootfs, RootfsError> {
         // Without a directory for changes overlayfs insists on two layers.
-        let filler = (changes.is_none() && self.layers.len() == 1).then_some(&self.filler);
-        let lower: Vec<&PathBuf> = self.layers.iter().chain(filler).collect();
+        let filler = (changes.is_none() && self.layers.len() == 1).then_some(self.filler.as_path());
+        let layers = self.layers.iter().map(PathBuf::as_path);
+        let lower: Vec<&Path> = layers.chain(ground.or(filler)).collect();
         let writable = changes.map(|changes| (changes.upper.as_path(), changes.work.as_path()));
         let mount = Overlay::open(&lower, writable)
             .and_then(|overlay| overlay.with_devices(self.devices).mount())

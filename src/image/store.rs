@@ -21,6 +21,15 @@ use super::{
     unpack::{Budget, DevicePolicy, Privilege, UnpackOptions},
 };
 
+/// Where whoever runs an image mounts something, whatever is there. Members find these in their root also when the
+/// image lacks them, and nobody has to make them in what takes the member's changes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Places {
+    /// Relative to the root, as all of these are.
+    pub directories: &'static [&'static str],
+    pub files: &'static [&'static str],
+}
+
 /// How a node keeps images.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
@@ -31,6 +40,7 @@ pub struct StoreConfig {
     pub registries: RegistryConfig,
     pub budget: Budget,
     pub devices: DevicePolicy,
+    pub places: Places,
 }
 
 impl StoreConfig {
@@ -41,6 +51,7 @@ impl StoreConfig {
             registries: RegistryConfig::default(),
             budget: Budget::default(),
             devices: DevicePolicy::default(),
+            places: Places::default(),
         }
     }
 }
@@ -80,6 +91,7 @@ struct Inner {
     registries: Registries,
     pool: Pool,
     unpack: UnpackOptions,
+    ground: Arc<Path>,
 }
 
 /// An image that is whole and checked, and stays so while this value lives.
@@ -88,14 +100,19 @@ pub struct Image {
     record: ImageRecord,
     config: ImageConfiguration,
     stack: Stack,
+    ground: Arc<Path>,
     _lease: Lease,
 }
 
 impl Store {
     pub fn open(config: StoreConfig) -> Result<Store, StoreError> {
+        let disk = Disk::open(&config.root)?;
+        let ground = disk.layout.ground(&config.places);
+        let ground = ground.map_err(disk.failed("be opened"))?;
         Ok(Store {
             inner: Arc::new(Inner {
-                disk: Disk::open(&config.root)?,
+                disk,
+                ground: ground.into(),
                 quota: config.quota,
                 registries: Registries::new(config.registries),
                 pool: Pool::for_this_machine(),
@@ -166,6 +183,7 @@ impl Store {
             record,
             config,
             stack,
+            ground: self.inner.ground.clone(),
             _lease: lease,
         })
     }
@@ -265,6 +283,11 @@ impl Image {
     /// Mounts the image, detached: the caller attaches it where a root is to be. Without a place for changes it is
     /// read-only.
     pub fn rootfs(&self, changes: Option<&Changes>) -> Result<Rootfs, RootfsError> {
-        self.stack.mount(changes)
+        self.stack.mount(changes, None)
+    }
+
+    /// The same for a member's root: with the places of the store's configuration.
+    pub fn member_root(&self, changes: &Changes) -> Result<Rootfs, RootfsError> {
+        self.stack.mount(Some(changes), Some(&self.ground))
     }
 }

@@ -1,6 +1,8 @@
 //! What layers say about each other, seen through the mounted stack.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use podling::image::Places;
 
 use super::{
     build::{Layer, Packing, TestImage},
@@ -99,4 +101,48 @@ fn directories_without_entries_keep_the_attributes_of_lower_layers() {
     assert_eq!(mode("replaced"), "755");
     assert_eq!(mode("fresh"), "755");
     assert!(!tree.contains_key(&PathBuf::from("gone")));
+}
+
+#[test]
+fn places_to_mount_on_lie_under_members_only_and_below_every_layer() {
+    let store = TestStore::with(|config| {
+        config.places = Places {
+            directories: &["proc", "mnt/mesos/sandbox"],
+            files: &["etc/hosts", "etc/hostname"],
+        };
+    });
+    let layout = store.directory.path().join("layout");
+    let layer = Layer::new()
+        .dir("etc/", 0o711)
+        .file("etc/hosts", "the image's")
+        .symlink("proc", "etc");
+    TestImage::oci(vec![layer.tar()], Packing::Gzip).write_layout(&layout, "x");
+    let image = store.pull(&format!("oci:{}", layout.display())).unwrap();
+    assert_eq!(
+        paths(&tree(&inside(&image.rootfs(None).unwrap()))),
+        ["etc", "etc/hosts", "proc"]
+    );
+
+    let changes = image.changes(&store.directory.path().join("member")).unwrap();
+    let root = image.member_root(&changes).unwrap();
+    let found = tree(&inside(&root));
+    let expected = [
+        "etc",
+        "etc/hostname",
+        "etc/hosts",
+        "mnt",
+        "mnt/mesos",
+        "mnt/mesos/sandbox",
+        "proc",
+    ];
+    assert_eq!(paths(&found), expected);
+    // What the image has is as the image has it.
+    assert_eq!(
+        fs::read_to_string(inside(&root).join("etc/hosts")).unwrap(),
+        "the image's"
+    );
+    assert!(inside(&root).join("proc").is_symlink());
+    assert!(found[&PathBuf::from("etc")].contains("711"), "{found:?}");
+    // And the member's directory for changes stays empty.
+    assert_eq!(fs::read_dir(&changes.upper).unwrap().count(), 0);
 }

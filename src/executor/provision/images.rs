@@ -10,7 +10,9 @@ use crate::{
         config::{Config, ImagesConfig},
         sentence,
     },
-    image::{Changes, Credentials, Image, PullOptions, Reference, Store, StoreConfig},
+    image::{
+        Changes, Credentials, Image, Places, PullOptions, Reference, Rootfs, RootfsError, Store, StoreConfig,
+    },
     mesos::v1,
 };
 
@@ -73,6 +75,7 @@ impl Images {
 fn open(config: &ImagesConfig) -> Result<Store, Trouble> {
     let mut store = StoreConfig::new(&config.store);
     store.quota = config.quota;
+    store.places = PLACES;
     store.registries.insecure.clone_from(&config.insecure);
     store.registries.mirrors.clone_from(&config.mirrors);
     if let Some(path) = &config.credentials {
@@ -103,15 +106,21 @@ fn credentials(at: &str, secret: &v1::Secret) -> Result<Credentials, Trouble> {
     }
 }
 
+/// What is mounted in the root of every member with an image.
+const PLACES: Places = Places {
+    directories: &["proc", "sys", "dev", "mnt/mesos/sandbox"],
+    files: &["etc/hosts", "etc/hostname", "etc/resolv.conf"],
+};
+
 /// Nobody can write to it, so all may share it.
 pub fn read_only(image: &Image) -> Result<OwnedFd, Trouble> {
-    mount(image, None)
+    mounted(image.rootfs(None))
 }
 
-fn mount(image: &Image, changes: Option<&Changes>) -> Result<OwnedFd, Trouble> {
-    let rootfs = image.rootfs(changes);
-    let rootfs = rootfs.map_err(|error| Trouble::failed(sentence(&error)))?;
-    Ok(rootfs.into_mount())
+fn mounted(rootfs: Result<Rootfs, RootfsError>) -> Result<OwnedFd, Trouble> {
+    rootfs
+        .map(Rootfs::into_mount)
+        .map_err(|error| Trouble::failed(sentence(&error)))
 }
 
 /// The directory in the sandbox that takes what a member writes to its image; removed with this value.
@@ -129,10 +138,18 @@ impl Writes {
         }
     }
 
-    pub fn mount(&self, image: &Image) -> Result<OwnedFd, Trouble> {
+    /// As the root of a member.
+    pub fn root(&self, image: &Image) -> Result<OwnedFd, Trouble> {
+        mounted(image.member_root(&self.changes(image)?))
+    }
+
+    pub fn volume(&self, image: &Image) -> Result<OwnedFd, Trouble> {
+        mounted(image.rootfs(Some(&self.changes(image)?)))
+    }
+
+    fn changes(&self, image: &Image) -> Result<Changes, Trouble> {
         let changes = image.changes(&self.path);
-        let changes = changes.map_err(|error| Trouble::failed(sentence(&error)))?;
-        mount(image, Some(&changes))
+        changes.map_err(|error| Trouble::failed(sentence(&error)))
     }
 }
 
@@ -145,8 +162,6 @@ impl Drop for Writes {
             {
                 tracing::debug!("{} stays: {error}", path.display());
             }
-            // Its directory is the member's; others of it may still be there.
-            let _ = path.parent().map(std::fs::remove_dir);
             drop(alive);
         };
         // It may be much; and without a runtime the agent collects it with the sandbox.

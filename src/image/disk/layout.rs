@@ -19,12 +19,13 @@
 //! ```
 
 use std::{
+    fs::{OpenOptions, Permissions},
     io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use crate::image::digest::Digest;
+use crate::image::{digest::Digest, store::Places};
 
 const DIRECTORIES: [&str; 11] = [
     "blobs", "refs", "images", "layers", "staging", "locks", "leases", "fixes", "trash", "tmp", "empty",
@@ -41,7 +42,7 @@ impl Layout {
         let mut private = std::fs::DirBuilder::new();
         private.recursive(true).mode(0o700);
         private.create(root)?;
-        std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700))?;
+        std::fs::set_permissions(root, Permissions::from_mode(0o700))?;
         for directory in DIRECTORIES {
             private.create(root.join(directory))?;
         }
@@ -49,7 +50,7 @@ impl Layout {
         for directory in ["empty/layer", "empty/filler"] {
             let path = root.join(directory);
             private.create(&path)?;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+            std::fs::set_permissions(&path, Permissions::from_mode(0o755))?;
             std::fs::File::open(&path)?.set_modified(std::time::UNIX_EPOCH)?;
         }
         Ok(Layout {
@@ -99,6 +100,38 @@ impl Layout {
 
     pub(in crate::image) fn empty(&self) -> PathBuf {
         self.root.join("empty")
+    }
+
+    /// A directory that holds nothing but these, to lie below the lowest layer.
+    pub(in crate::image) fn ground(&self, places: &Places) -> io::Result<PathBuf> {
+        let ground = self.empty().join("ground");
+        readable_directory(&ground)?;
+        for place in places.directories {
+            readable_directory(&ground.join(place))?;
+        }
+        for place in places.files {
+            let path = ground.join(place);
+            if !path.exists() {
+                path.parent().map_or(Ok(()), readable_directory)?;
+                // Another executor may be at it too.
+                let file = OpenOptions::new().append(true).create(true).open(&path)?;
+                file.set_permissions(Permissions::from_mode(0o644))?;
+            }
+        }
+        Ok(ground)
+    }
+}
+
+/// Whatever our umask is.
+fn readable_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    path.parent().map_or(Ok(()), readable_directory)?;
+    match std::fs::create_dir(path) {
+        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
