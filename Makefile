@@ -33,10 +33,11 @@ lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
-# Static binaries: musl where that target is installed, else glibc linked in.
+# Static binaries: with musl where its Rust target and its C compiler (Debian's musl-tools) are installed, which takes
+# half the memory; else with glibc linked in.
 release:
-	@if rustc --print target-libdir --target $(MUSL) >/dev/null 2>&1 && [ -d "$$(rustc --print target-libdir --target $(MUSL))" ]; then \
-		cargo build --profile dist --bins --target $(MUSL); \
+	@if [ -d "$$(rustc --print target-libdir --target $(MUSL))" ] && command -v musl-gcc >/dev/null; then \
+		CC_x86_64_unknown_linux_musl=musl-gcc cargo build --profile dist --bins --target $(MUSL); \
 	else \
 		RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --bins --target x86_64-unknown-linux-gnu; \
 	fi

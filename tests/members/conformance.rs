@@ -1,7 +1,8 @@
 //! S1: a member starts with exactly the identity and surroundings it was planned with, and with those that crun gives
 //! it on the same bundle.
 //!
-//! The probe is a shell script of busybox, which knows nothing of us. `PODLING_PLANS=1000` makes it look at more plans.
+//! The probe is a shell script of busybox, which knows nothing of us. `PODLING_PLANS=1000` makes it look at more plans,
+//! `PODLING_SEED` at others.
 //!
 //! | differs from crun | why |
 //! |---|---|
@@ -32,7 +33,7 @@ use podling::container::{
 use proptest::{
     prelude::*,
     strategy::{Strategy, ValueTree},
-    test_runner::TestRunner,
+    test_runner::{RngAlgorithm, TestRng, TestRunner},
 };
 
 use crate::support::{World, exec};
@@ -439,12 +440,18 @@ fn explained(key: &str, ours: &Seen, theirs: &Seen) -> bool {
 
 #[tokio::test]
 async fn s1_z_11_members_are_as_requested_and_as_crun_makes_them() {
-    let count = std::env::var("PODLING_PLANS")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(60);
-    let mut runner = TestRunner::deterministic();
-    for number in 0..count {
+    let number = |variable| -> Option<u64> { std::env::var(variable).ok()?.parse().ok() };
+    let (count, seed) = (
+        number("PODLING_PLANS").unwrap_or(60),
+        number("PODLING_SEED").unwrap_or(1),
+    );
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut runner = TestRunner::new_with_rng(
+        Default::default(),
+        TestRng::from_seed(RngAlgorithm::ChaCha, &bytes),
+    );
+    for number in 0..count as usize {
         let world = World::new();
         let choice = choice().new_tree(&mut runner).unwrap().current();
         let plan = plan(&world, &choice);
@@ -488,6 +495,9 @@ async fn s1_z_11_members_are_as_requested_and_as_crun_makes_them() {
             .filter(|key| ours.get(*key) != theirs.get(*key) && !explained(key, &ours, &theirs))
             .map(|key| format!("{key}: ours {:?}, crun's {:?}", ours.get(key), theirs.get(key)))
             .collect();
-        assert!(differences.is_empty(), "{differences:#?} {choice:#?}");
+        assert!(
+            differences.is_empty(),
+            "seed {seed}, plan {number}: {differences:#?} {choice:#?}"
+        );
     }
 }
