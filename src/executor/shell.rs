@@ -34,6 +34,7 @@ use crate::{
     group::{Effect, Event, Failure, Machine, Settings, Stamp},
     mesos::v1::executor as wire,
     network,
+    sys,
 };
 
 /// When launches are over, most likely.
@@ -84,6 +85,8 @@ struct Shell {
 enum Wake {
     Notice(Option<Notice>),
     Event(Event),
+    /// Nothing has happened for a while.
+    Quiet,
 }
 
 impl Shell {
@@ -130,7 +133,14 @@ impl Shell {
     async fn serve(mut self, mut notices: mpsc::Receiver<Notice>) -> Result<(), ShellError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(ShellError::Signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ShellError::Signals)?;
+        let mut quiet_at = Some(Instant::now() + QUIET);
         while !self.machine.is_done() {
+            let quiet = async {
+                match quiet_at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             let deadline = self.machine.deadline();
             let tick = async {
                 match deadline {
@@ -145,8 +155,17 @@ impl Shell {
                 _ = terminate.recv() => Wake::Event(Event::Shutdown),
                 _ = interrupt.recv() => Wake::Event(Event::Shutdown),
                 () = tick => Wake::Event(Event::Tick),
+                () = quiet => Wake::Quiet,
+            };
+            quiet_at = match wake {
+                Wake::Quiet => None,
+                _ => Some(Instant::now() + QUIET),
             };
             match wake {
+                // Most of what has been resident for the last launch is of no use now.
+                Wake::Quiet => {
+                    let _ = sys::memory::trim();
+                }
                 Wake::Event(event) => self.step(event),
                 Wake::Notice(Some(notice)) => self.hear(notice).await,
                 Wake::Notice(None) => self.calls = None,

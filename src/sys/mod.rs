@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod environ;
 #[path = "init/format.rs"]
 pub mod init_format;
+pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
