@@ -12,7 +12,7 @@ use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
 use super::{
     cgroup::MemberCgroup,
     error::{LaunchError, Problem},
-    launch::{Launched, Status, ended_early, launch},
+    launch::{Birth, Launched, Status, ended_early, launch},
     member::{Running, exit_status},
     plan::{Command, Terminal},
     process::Process,
@@ -61,6 +61,8 @@ pub struct Entrance {
     confinement: Confinement,
     program: Arc<OwnedFd>,
     init: Arc<OwnedFd>,
+    /// The first of the processes it shares with its pod.
+    pod: Option<Arc<OwnedFd>>,
     /// Not kept alive by those who might come in.
     cgroup: Option<Weak<MemberCgroup>>,
     null: Arc<OwnedFd>,
@@ -73,6 +75,7 @@ impl Running {
             confinement: self.member.confinement.clone(),
             program: Arc::clone(&self.member.program),
             init: Arc::new(self.member.process.share()?),
+            pod: self.member.pod.as_ref().map(|pod| pod.pidfd()),
             cgroup: self.member.process.cgroup().map(Arc::downgrade),
             null: Arc::clone(&self.member.null),
         })
@@ -140,7 +143,7 @@ impl Entrance {
             ),
         };
         let join = join.as_ref().map_or(&[][..], |join| join.as_raw_fds());
-        let script = setup::exec(&self.confinement, &task, &self.init, join)
+        let script = setup::exec(&self.confinement, &task, &self.init, self.pod.as_ref(), join)
             .map_err(|error| LaunchError::step(name, "write the script", error))?;
         let sockets_of_theirs = sockets.iter().map(|(_, theirs)| theirs.as_raw_fd());
         let keep: Vec<_> = sockets_of_theirs.chain(join.iter().copied()).collect();
@@ -150,7 +153,15 @@ impl Entrance {
             mut report,
             gate: _gate,
             status,
-        } = launch(name, script, self.program.as_fd(), 0, into, &keep)?;
+        } = launch(
+            name,
+            script,
+            &Birth {
+                cgroup: into,
+                also_keep: &keep,
+                ..Birth::of(&self.program)
+            },
+        )?;
         let mut executing = Executing {
             process,
             status,

@@ -29,15 +29,35 @@ pub(super) struct Launched {
     pub status: Status,
 }
 
+/// Into what an init is born.
+#[derive(Debug)]
+pub(super) struct Birth<'a> {
+    pub program: &'a OwnedFd,
+    /// `CLONE_NEW*` flags.
+    pub namespaces: i32,
+    /// In the user namespace that is among them, we ourselves are root.
+    pub own_root: bool,
+    /// The version 2 cgroup.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Descriptors beyond the script's.
+    pub also_keep: &'a [RawFd],
+}
+
+impl<'a> Birth<'a> {
+    /// Into where we are.
+    pub(super) fn of(program: &'a OwnedFd) -> Self {
+        Birth {
+            program,
+            namespaces: 0,
+            own_root: false,
+            cgroup: None,
+            also_keep: &[],
+        }
+    }
+}
+
 /// Starts it. When this returns, the process has nothing of our memory any more.
-pub(super) fn launch(
-    member: &str,
-    script: Script,
-    init: BorrowedFd<'_>,
-    namespaces: i32,
-    cgroup: Option<BorrowedFd<'_>>,
-    also_keep: &[RawFd],
-) -> Result<Launched, LaunchError> {
+pub(super) fn launch(member: &str, script: Script, birth: &Birth<'_>) -> Result<Launched, LaunchError> {
     let failed = |step: &'static str| move |error: io::Error| LaunchError::step(member, step, error);
     let pipe = || Ok(pipe_with(PipeFlags::CLOEXEC)?);
     let (report, report_end) = pipe().map_err(failed("make a pipe"))?;
@@ -56,7 +76,7 @@ pub(super) fn launch(
     let number = CString::new(script.image.as_raw_fd().to_string()).unwrap_or_default();
     let mut keep: Vec<RawFd> = script.descriptors().collect();
     keep.extend([&script.image, &report_end, &gate_end, &status_end].map(AsRawFd::as_raw_fd));
-    keep.extend(also_keep);
+    keep.extend(birth.also_keep);
     // In a user namespace we are root and nobody is anything else. Giving up groups there could give access.
     let (uid, gid) = (
         rustix::process::geteuid().as_raw(),
@@ -69,15 +89,11 @@ pub(super) fn launch(
         (c"/proc/self/gid_map", maps[1].as_c_str()),
     ];
     let child = spawn(&Spawn {
-        write: if namespaces & libc::CLONE_NEWUSER != 0 {
-            &maps
-        } else {
-            &[]
-        },
-        program: init,
+        write: if birth.own_root { &maps } else { &[] },
+        program: birth.program.as_fd(),
         arguments: &[c"podling-init", &number],
-        namespaces: namespaces as u64,
-        cgroup,
+        namespaces: birth.namespaces as u64,
+        cgroup: birth.cgroup,
         keep: &keep,
     })
     .map_err(failed("start the init"))?;

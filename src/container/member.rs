@@ -27,7 +27,6 @@ pub(super) struct Member {
     pub process: Process,
     pub status: Status,
     /// Keeps the process namespace that it shares.
-    #[expect(dead_code, reason = "held, not used")]
     pub pod: Option<Arc<Pod>>,
     /// The program that further processes of the member start from.
     pub program: Arc<OwnedFd>,

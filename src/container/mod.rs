@@ -14,6 +14,7 @@ mod filters;
 pub mod host;
 pub mod janitor;
 mod launch;
+mod mapped;
 mod member;
 pub mod plan;
 mod prepare;
@@ -28,5 +29,6 @@ pub mod users;
 
 pub use error::{LaunchError, SetupError};
 pub use exec::{Captured, Entrance, ExecPlan, ExecStreams, Executing};
+pub use mapped::{IdRange, MappedUsers};
 pub use member::{Gated, Running};
 pub use runtime::{Runtime, Setup};

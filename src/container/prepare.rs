@@ -11,7 +11,8 @@ use std::{
 use super::{
     error::{LaunchError, Problem},
     filters::Filters,
-    plan::{MountSource, Network, Output, PidNamespace, Plan, Rootfs, UserSpec},
+    mapped::MappedUsers,
+    plan::{CapabilitySet, MountSource, Network, Output, PidNamespace, Plan, Rootfs, UserSpec},
     setup::{Confinement, Prepared, PreparedMount, Source, Streams},
     tree::{self, Ownership, Tree},
     users::{Accounts, Identity},
@@ -26,6 +27,8 @@ pub(super) struct Common {
     /// The host's null device, seen to be that.
     pub null: Arc<OwnedFd>,
     pub last_capability: u32,
+    /// What we are permitted ourselves.
+    pub capabilities: CapabilitySet,
     pub filters: Filters,
     /// We may do nothing but what an ordinary user may: members get a user namespace, and little else of ours.
     pub rootless: bool,
@@ -41,11 +44,12 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
     }
     let (root, files) = root(plan, rootless)?;
     let identity = identity(plan, files.as_ref().map(AsFd::as_fd), rootless)?;
+    let outside = outside(plan, &identity)?;
 
     // E-06: the sandbox is the member's own, and nobody else's to read.
     let owner = Ownership {
         mode: 0o750,
-        ..owner(&identity, rootless)
+        ..owner(&outside, rootless)
     };
     let shown = plan.sandbox.display().to_string();
     let inside = plan.sandbox.strip_prefix(&common.sandbox_path).map_err(|_| {
@@ -86,6 +90,7 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
             sandbox.as_fd(),
             owner,
             rootless,
+            plan.namespaces.users.as_deref(),
         )
         .map_err(failed(format!("{}: {}", mount.field, describe(&mount.source))))?;
         mounts.push(made);
@@ -100,6 +105,8 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
         confinement: Confinement {
             plan: Arc::clone(plan),
             identity,
+            outside,
+            capabilities: common.capabilities,
             filter,
             last_capability: common.last_capability,
             rootless,
@@ -168,7 +175,11 @@ fn root(plan: &Plan, rootless: bool) -> Result<(Option<Tree>, Option<OwnedFd>), 
     match &plan.rootfs {
         Rootfs::Host => Ok((None, None)),
         Rootfs::Directory { path, .. } => tree::open(path)
-            .and_then(|place| Ok((Some(Tree::of(place.as_fd(), false, rootless)?), Some(place))))
+            .and_then(|place| {
+                let tree =
+                    Tree::of(place.as_fd(), false, rootless)?.mapped(plan.namespaces.users.as_deref())?;
+                Ok((Some(tree), Some(place)))
+            })
             .map_err(|error| {
                 LaunchError::step(
                     &plan.member,
@@ -227,6 +238,31 @@ fn identity(plan: &Plan, root: Option<BorrowedFd<'_>>, rootless: bool) -> Result
     }
 }
 
+/// The same as the host sees it.
+fn outside(plan: &Plan, identity: &Identity) -> Result<Identity, LaunchError> {
+    let Some(users) = &plan.namespaces.users else {
+        return Ok(identity.clone());
+    };
+    let outside = |what: &str, id: u32| {
+        users.range.outside(id).ok_or_else(|| {
+            let text = format!(
+                "{what} {id} is none of the {} that members have here (user_namespace)",
+                users.range.count()
+            );
+            LaunchError::new(&plan.member, Problem::Invalid(text))
+        })
+    };
+    Ok(Identity {
+        uid: outside("user", identity.uid)?,
+        gid: outside("group", identity.gid)?,
+        groups: identity
+            .groups
+            .iter()
+            .map(|&group| outside("group", group))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
 fn source(
     source: &MountSource,
     read_only: bool,
@@ -234,6 +270,7 @@ fn source(
     own: BorrowedFd<'_>,
     owner: Ownership,
     rootless: bool,
+    users: Option<&MappedUsers>,
 ) -> std::io::Result<PreparedMount> {
     let tree = |place: OwnedFd| -> std::io::Result<PreparedMount> {
         Ok(PreparedMount {
@@ -261,7 +298,13 @@ fn source(
                 },
             )?)
         }
-        MountSource::Host(path) => tree(tree::open(path)?),
+        MountSource::Host(path) => {
+            let place = tree::open(path)?;
+            Ok(PreparedMount {
+                directory: tree::is_directory(place.as_fd())?,
+                source: Source::Tree(Tree::of(place.as_fd(), read_only, rootless)?.mapped(users)?),
+            })
+        }
         MountSource::Detached(fd) => Ok(PreparedMount {
             directory: tree::is_directory(fd.as_fd())?,
             source: Source::Tree(Tree::Detached(Arc::clone(fd))),

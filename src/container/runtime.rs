@@ -14,9 +14,10 @@ use super::{
     cgroup::{Access, DeviceKind, DeviceRule, JoinPlan, MemberCgroup, OomWatch, default_devices},
     error::{LaunchError, Problem, SetupError},
     filters::Filters,
-    launch::{Launched, ended_early, launch},
+    launch::{Birth, Launched, ended_early, launch},
+    mapped::{IdRange, MappedUsers},
     member::{Gated, Member},
-    plan::{IpcNamespace, PidNamespace, Plan},
+    plan::{CapabilitySet, IpcNamespace, PidNamespace, Plan},
     prepare::{self, Common},
     setup, terminal, tree,
 };
@@ -50,6 +51,12 @@ pub(super) struct Pod {
     pidfd: Arc<OwnedFd>,
 }
 
+impl Pod {
+    pub(super) fn pidfd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.pidfd)
+    }
+}
+
 impl Runtime {
     pub fn open(setup: Setup) -> Result<Runtime, SetupError> {
         let failed = |step: String| move |error: io::Error| SetupError::new(step, error);
@@ -59,6 +66,7 @@ impl Runtime {
         )))?;
         let null = null_device().map_err(failed("open /dev/null".into()))?;
         let init = sealed_init().map_err(failed("make the init program".into()))?;
+        let (permitted, effective) = (own_capabilities("CapPrm:"), own_capabilities("CapEff:"));
         let last = "/proc/sys/kernel/cap_last_cap";
         let last_capability = std::fs::read_to_string(last).map_err(failed(format!("read {last}")))?;
         let last_capability = last_capability.trim().parse().unwrap_or(40);
@@ -68,8 +76,9 @@ impl Runtime {
                 sandbox_path: setup.sandbox,
                 null: Arc::new(null),
                 last_capability,
+                capabilities: permitted,
                 filters: Filters::default(),
-                rootless: !may_administrate(),
+                rootless: !effective.contains(CAP_SYS_ADMIN),
                 left_out: &[],
             },
             init: Arc::new(init),
@@ -128,10 +137,13 @@ impl Runtime {
         } = launch(
             name,
             script,
-            self.init.as_fd(),
-            namespaces(&plan, self.common.rootless),
-            cgroup.as_deref().and_then(MemberCgroup::clone_into),
-            entered.as_ref().map_or(&[], |(join, _)| join.as_raw_fds()),
+            &Birth {
+                program: &self.init,
+                namespaces: namespaces(&plan, self.common.rootless),
+                own_root: self.common.rootless,
+                cgroup: cgroup.as_deref().and_then(MemberCgroup::clone_into),
+                also_keep: entered.as_ref().map_or(&[], |(join, _)| join.as_raw_fds()),
+            },
         )?;
         let mut member = Member {
             confinement,
@@ -161,6 +173,29 @@ impl Runtime {
         }
     }
 
+    /// Users of members' own: a user namespace whose numbers are those of the host's range.
+    pub fn map_users(&self, range: IdRange) -> Result<MappedUsers, SetupError> {
+        const STEP: &str = "make a user namespace";
+        let failed = |error: io::Error| SetupError::new(STEP, error);
+        // Nobody can make a mapping for itself; so a process that does nothing else has it made for it.
+        let birth = Birth {
+            namespaces: libc::CLONE_NEWUSER,
+            ..Birth::of(&self.init)
+        };
+        let launched = launch(STEP, setup::pod().map_err(failed)?, &birth)
+            .map_err(|error| failed(io::Error::other(error)))?;
+        let process = PathBuf::from(format!("/proc/{}", launched.process.pid));
+        let map = format!("0 {} {}", range.root(), range.count());
+        for file in ["uid_map", "gid_map"] {
+            std::fs::write(process.join(file), &map).map_err(failed)?;
+        }
+        let namespace = std::fs::File::open(process.join("ns/user")).map_err(failed)?;
+        Ok(MappedUsers {
+            range,
+            namespace: Arc::new(namespace.into()),
+        })
+    }
+
     /// The namespace of that key, made if this is its first member.
     fn pod(&self, member: &str, key: &str) -> Result<Arc<Pod>, LaunchError> {
         let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,7 +204,11 @@ impl Runtime {
             return Ok(pod);
         }
         let script = setup::pod().map_err(|error| LaunchError::step(member, "write the script", error))?;
-        let launched = launch(member, script, self.init.as_fd(), libc::CLONE_NEWPID, None, &[])?;
+        let birth = Birth {
+            namespaces: libc::CLONE_NEWPID,
+            ..Birth::of(&self.init)
+        };
+        let launched = launch(member, script, &birth)?;
         let pidfd = launched
             .process
             .share()
@@ -203,14 +242,16 @@ fn enter(cgroup: &MemberCgroup, plan: &Plan) -> Result<(JoinPlan, Option<OomWatc
     Ok((join, cgroup.oom_watch().map_err(failed)?))
 }
 
-/// Whether we have what making mounts and namespaces takes.
-fn may_administrate() -> bool {
-    const CAP_SYS_ADMIN: u64 = 1 << 21;
+/// What making mounts and namespaces takes.
+const CAP_SYS_ADMIN: u32 = 21;
+
+fn own_capabilities(set: &str) -> CapabilitySet {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    effective
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .is_some_and(|set| set & CAP_SYS_ADMIN != 0)
+    let hex = status.lines().find_map(|line| line.strip_prefix(set));
+    CapabilitySet(
+        hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+            .unwrap_or(0),
+    )
 }
 
 fn namespaces(plan: &Plan, rootless: bool) -> i32 {

@@ -10,6 +10,7 @@ use std::{
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::OpenTreeFlags;
 
+use super::mapped::MappedUsers;
 use crate::sys;
 
 /// Whom something new belongs to, and with which mode.
@@ -161,6 +162,17 @@ impl Tree {
                 read_only,
             }),
         }
+    }
+
+    /// The same, with owners as those users see them.
+    pub(super) fn mapped(self, users: Option<&MappedUsers>) -> io::Result<Self> {
+        if let (Self::Detached(mounts), Some(users)) = (&self, users) {
+            sys::mount::map_owners(mounts.as_fd(), users.namespace.as_fd()).map_err(|error| {
+                let text = format!("its file system cannot show mapped owners: {error}");
+                io::Error::new(error.kind(), text)
+            })?;
+        }
+        Ok(self)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     sentence,
 };
 use crate::{
-    container::{Runtime, Setup, plan},
+    container::{IdRange, MappedUsers, Runtime, Setup, plan},
     group::{Effect, Failure, GroupId, MemberId},
     mesos::v1,
 };
@@ -21,6 +21,9 @@ pub struct Planner {
     runtime: Result<Arc<Runtime>, String>,
     cgroups: Cgroups,
     defaults: Arc<plan::Defaults>,
+    /// Users of members' own, if the operator wants that; made with the first member.
+    range: Option<IdRange>,
+    users: Option<Arc<MappedUsers>>,
     provisioner: Provisioner,
     ip: Option<IpAddr>,
     sandbox: Sandbox,
@@ -35,7 +38,9 @@ impl Planner {
             name: name.to_owned(),
             sandbox: sandbox.path().to_owned(),
         };
-        let runtime = Runtime::open(setup).map(Arc::new).map_err(|error| {
+        let profiles = config.members.seccomp_profiles.clone();
+        let runtime = Runtime::open(setup).map(|runtime| Arc::new(runtime.with_seccomp_profiles(profiles)));
+        let runtime = runtime.map_err(|error| {
             let text = sentence(&error);
             tracing::error!("this host cannot run members: {text}");
             text
@@ -43,7 +48,9 @@ impl Planner {
         Planner {
             runtime,
             cgroups: Cgroups::open(name, &config.cgroups, &config.run_dir),
-            defaults: Arc::default(),
+            defaults: Arc::new(config.members.defaults.clone()),
+            range: config.members.users,
+            users: None,
             provisioner: Provisioner::new(config, name, sandbox.path().join(sandbox::PRIVATE)),
             ip,
             sandbox,
@@ -92,6 +99,7 @@ impl Planner {
     > {
         let of_member = |text: String| format!("member `{}`: {text}", task.name.escape_debug());
         let runtime = self.runtime.clone().map_err(failed)?;
+        let users = self.users(&runtime).map_err(of_member).map_err(failed)?;
         let sandbox: PathBuf = self
             .sandbox
             .member(container)
@@ -105,6 +113,7 @@ impl Planner {
             sandbox,
             group: group.0.to_string(),
             container_ip: self.ip.map(|ip| ip.to_string()),
+            users,
             cgroup,
             oom_score_adj,
             ..plan::Context::default()
@@ -117,6 +126,17 @@ impl Planner {
         self.members
             .insert(member, (task.task_id.value.clone(), container.to_owned()));
         Ok((runtime, self.provisioner.provide(group, container, draft)))
+    }
+
+    fn users(&mut self, runtime: &Runtime) -> Result<Option<Arc<MappedUsers>>, String> {
+        let Some(range) = self.range else {
+            return Ok(None);
+        };
+        let users = match &self.users {
+            Some(users) => Arc::clone(users),
+            None => Arc::new(runtime.map_users(range).map_err(|error| sentence(&error))?),
+        };
+        Ok(Some(Arc::clone(self.users.insert(users))))
     }
 
     /// E-07, for a member that is about to run. A missing convenience does not stop a pod.

@@ -31,7 +31,10 @@ use self::{
 };
 use super::{config::Config, sentence};
 use crate::{
-    container::plan::{self, MountSource, Plan, Rootfs},
+    container::{
+        MappedUsers,
+        plan::{self, MountSource, Plan, Rootfs},
+    },
     group::{Failure, GroupId},
     image::Image,
     mesos::v1,
@@ -121,6 +124,7 @@ impl Provisioner {
                 images: &images,
                 writes: &writes,
                 alive: &alive,
+                users: draft.context.users.as_deref(),
             };
             let images = async {
                 work.stack(&draft.task).await.map_err(|problem| Failure {
@@ -219,6 +223,8 @@ struct Work<'a> {
     images: &'a Images,
     writes: &'a Path,
     alive: &'a Alive,
+    /// Who is to own what is in them.
+    users: Option<&'a MappedUsers>,
 }
 
 /// A member's images, mounted.
@@ -238,6 +244,11 @@ impl Work<'_> {
         Writes::at(self.writes.with_added_extension(what), self.alive)
     }
 
+    async fn image(&self, at: &str, wanted: &v1::Image) -> Result<Image, Trouble> {
+        let image = self.images.get(at, wanted).await?;
+        Ok(image.owned_by(self.users.map(MappedUsers::namespace)))
+    }
+
     async fn stack(&self, task: &v1::TaskInfo) -> Result<Stack, Trouble> {
         let mut stack = Stack::default();
         let Some(container) = &task.container else {
@@ -245,7 +256,7 @@ impl Work<'_> {
         };
         let wanted = container.mesos.as_ref().and_then(|mesos| mesos.image.as_ref());
         if let Some(wanted) = wanted {
-            let image = self.images.get("container.mesos.image", wanted).await?;
+            let image = self.image("container.mesos.image", wanted).await?;
             let writes = self.writes("root");
             stack.rootfs = Some(Rootfs::Mounted {
                 mount: Arc::new(writes.root(&image)?),
@@ -257,7 +268,7 @@ impl Work<'_> {
         for (index, volume) in container.volumes.iter().enumerate() {
             let Some(wanted) = &volume.image else { continue };
             let at = format!("container.volumes[{index}].image");
-            let image = self.images.get(&at, wanted).await?;
+            let image = self.image(&at, wanted).await?;
             let mount = if volume.mode() == v1::volume::Mode::Rw {
                 let writes = self.writes(&format!("volume-{index}"));
                 let mount = writes.volume(&image)?;

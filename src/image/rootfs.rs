@@ -9,6 +9,7 @@ use std::{
         unix::fs::{DirBuilderExt, MetadataExt},
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     fixes,
     unpack::{DevicePolicy, UnpackOptions},
 };
-use crate::sys::overlay::Overlay;
+use crate::sys::{mount, overlay::Overlay};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RootfsError {
@@ -48,6 +49,8 @@ pub(super) struct Stack {
     filler: PathBuf,
     /// The operator wants the image's device nodes to be of use.
     devices: bool,
+    /// The user namespace whose users own the files, instead of the host's.
+    users: Option<Arc<OwnedFd>>,
 }
 
 /// Where a member's changes to its root go.
@@ -121,7 +124,16 @@ impl Stack {
             layers,
             filler: disk.layout.empty().join("filler"),
             devices: options.devices == DevicePolicy::Keep,
+            users: None,
         })
+    }
+
+    pub(super) fn owned_by(self, users: Option<Arc<OwnedFd>>) -> Self {
+        Stack { users, ..self }
+    }
+
+    fn users(&self) -> Option<BorrowedFd<'_>> {
+        self.users.as_ref().map(|users| users.as_fd())
     }
 
     /// The topmost first.
@@ -141,7 +153,8 @@ impl Stack {
         let lower: Vec<&Path> = layers.chain(ground.or(filler)).collect();
         let writable = changes.map(|changes| (changes.upper.as_path(), changes.work.as_path()));
         let mount = Overlay::open(&lower, writable)
-            .and_then(|overlay| overlay.with_devices(self.devices).mount())
+            .and_then(|overlay| overlay.with_devices(self.devices).with_users(self.users()))
+            .and_then(|overlay| overlay.mount())
             .map_err(|source| RootfsError::Overlay {
                 layers: lower.len(),
                 hint: match changes {
@@ -177,14 +190,20 @@ impl Stack {
             private.create(path).map_err(failed("make", path))?;
         }
         if let Some(top) = self.layers.first() {
-            take_after(top, &changes.upper).map_err(failed("set the attributes of", &changes.upper))?;
+            take_after(top, &changes.upper, self.users())
+                .map_err(failed("set the attributes of", &changes.upper))?;
         }
         Ok(changes)
     }
 }
 
-fn take_after(model: &Path, directory: &Path) -> io::Result<()> {
-    let (model, directory) = (fs::metadata(model)?, File::open(directory)?);
+fn take_after(model: &Path, directory: &Path, users: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let model = match users {
+        // With the owner that those users see.
+        Some(users) => File::from(mount::mapped(File::open(model)?.as_fd(), users)?).metadata()?,
+        None => fs::metadata(model)?,
+    };
+    let directory = File::open(directory)?;
     // Without root everything is ours already.
     let _ = std::os::unix::fs::fchown(&directory, Some(model.uid()), Some(model.gid()));
     directory.set_permissions(model.permissions())?;

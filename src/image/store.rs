@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -257,6 +258,12 @@ impl Image {
 
     pub fn config(&self) -> &ImageConfiguration {
         &self.config
+    }
+
+    /// The same image, whose files belong to the users of that user namespace by the numbers they have in it.
+    pub fn owned_by(mut self, users: Option<Arc<OwnedFd>>) -> Self {
+        self.stack = self.stack.owned_by(users);
+        self
     }
 
     /// The directories the root is stacked from, the topmost first.

@@ -4,14 +4,40 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
+
+use rustix::mount::OpenTreeFlags;
 
 /// Attributes for [`set_attributes`] and `fsmount`.
 pub const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 pub const NO_SUID: u64 = libc::MOUNT_ATTR_NOSUID;
 pub const NO_DEV: u64 = libc::MOUNT_ATTR_NODEV;
 pub const NO_EXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+
+/// Shows the owners of files in a mount that is in no tree yet as the users of that namespace see them, also in all
+/// mounts below it.
+pub fn map_owners(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Result<()> {
+    change(
+        mount,
+        libc::mount_attr {
+            attr_set: libc::MOUNT_ATTR_IDMAP,
+            attr_clr: 0,
+            propagation: 0,
+            userns_fd: users.as_raw_fd() as u64,
+        },
+        true,
+    )
+}
+
+/// A mount of a directory, in no tree, in which files belong to the users of that namespace.
+pub fn mapped(directory: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mount = rustix::mount::open_tree(directory, c"", flags)?;
+    map_owners(mount.as_fd(), users)?;
+    Ok(mount)
+}
 
 /// Sets attributes (and, unless 0, the propagation) of a mount, and of all below it when recursive.
 pub fn set_attributes(mount: BorrowedFd<'_>, set: u64, propagation: u64, recursive: bool) -> io::Result<()> {
@@ -21,6 +47,10 @@ pub fn set_attributes(mount: BorrowedFd<'_>, set: u64, propagation: u64, recursi
         propagation,
         userns_fd: 0,
     };
+    change(mount, attributes, recursive)
+}
+
+fn change(mount: BorrowedFd<'_>, attributes: libc::mount_attr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: an open descriptor, an empty path and a structure of the size given; all live until the call returns.
     let result = unsafe {

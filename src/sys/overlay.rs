@@ -6,7 +6,7 @@
 use std::{
     ffi::CString,
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -36,6 +36,8 @@ pub struct Overlay {
     lower: Vec<OwnedFd>,
     writable: Option<Writable>,
     devices: bool,
+    /// The layers are mounts that show mapped owners, and are in no tree.
+    mapped: bool,
 }
 
 #[derive(Debug)]
@@ -73,7 +75,20 @@ impl Overlay {
                 .collect::<io::Result<_>>()?,
             writable,
             devices: false,
+            mapped: false,
         })
+    }
+
+    /// Shows the layers with the owners that users of that namespace have. What is changed is nobody else's and has
+    /// them anyway.
+    pub fn with_users(mut self, users: Option<BorrowedFd<'_>>) -> io::Result<Self> {
+        if let Some(users) = users {
+            for layer in &mut self.lower {
+                *layer = super::mount::mapped(layer.as_fd(), users)?;
+            }
+            self.mapped = true;
+        }
+        Ok(self)
     }
 
     /// Lets device nodes in it be opened; without this they are names only, for a member's devices are in `/dev`.
@@ -86,6 +101,10 @@ impl Overlay {
     pub fn mount(&self) -> io::Result<OwnedFd> {
         match self.mount_by_layer(true) {
             Err(Errno::INVAL) => match self.mount_by_layer(false) {
+                Err(Errno::INVAL) if self.mapped => Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "owners mapped for a user namespace need Linux 6.15 or newer",
+                )),
                 // Before Linux 6.7 layers could only be given all at once.
                 Err(Errno::INVAL) => self.mount_in_a_thread(),
                 other => Ok(other?),
@@ -150,6 +169,7 @@ impl Overlay {
                 None => None,
             },
             devices: self.devices,
+            mapped: self.mapped,
         })
     }
 
@@ -306,6 +326,7 @@ mod tests {
                 .collect(),
             writable: None,
             devices: false,
+            mapped: false,
         };
         for mounted in [
             read_only().mount_by_layer(true).unwrap(),

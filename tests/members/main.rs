@@ -3,13 +3,16 @@
 // A test that cannot go on may end at once.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod bundle;
 mod conformance;
 mod crash;
 mod escapes;
 mod exec;
 mod grouped;
+mod hogs;
 mod hosted;
 mod launch;
+mod mapped;
 mod pods;
 mod rooted;
 mod rootless;

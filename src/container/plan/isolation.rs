@@ -22,7 +22,12 @@ pub(super) fn namespaces(linux: Option<&v1::LinuxInfo>, context: &Context) -> Re
         false => PidNamespace::Own,
     };
     let network = context.network.clone().map_or(Network::Host, Network::Join);
-    Ok(Namespaces { pid, ipc, network })
+    Ok(Namespaces {
+        pid,
+        ipc,
+        network,
+        users: context.users.clone(),
+    })
 }
 
 pub(super) fn rlimits(info: Option<&v1::RLimitInfo>) -> Result<Vec<Rlimit>, PlanError> {

@@ -8,7 +8,10 @@ use super::{
     CapabilitySet, Device, IpcNamespace, Mount, MountSource, Output, Plan, PlanError, Rootfs,
     SANDBOX_IN_IMAGE, Seccomp, command, environment, error::no_nul, identity, isolation, volumes,
 };
-use crate::{container::cgroup::MemberCgroup, mesos::v1};
+use crate::{
+    container::{cgroup::MemberCgroup, mapped::MappedUsers},
+    mesos::v1,
+};
 
 /// What was made for this member before it is planned.
 #[derive(Debug, Clone)]
@@ -20,6 +23,8 @@ pub struct Context {
     pub rootfs: Rootfs,
     /// The group's network namespace, if it has one.
     pub network: Option<Arc<OwnedFd>>,
+    /// Users of members' own.
+    pub users: Option<Arc<MappedUsers>>,
     pub container_ip: Option<String>,
     pub hostname: Option<String>,
     /// Mounted before the task's volumes: hosts, hostname, resolv.conf.
@@ -39,6 +44,7 @@ impl Default for Context {
             group: String::new(),
             rootfs: Rootfs::Host,
             network: None,
+            users: None,
             container_ip: None,
             hostname: None,
             mounts: Vec::new(),

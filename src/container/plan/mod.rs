@@ -14,7 +14,7 @@ mod volumes;
 
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
-use super::cgroup::MemberCgroup;
+use super::{cgroup::MemberCgroup, mapped::MappedUsers};
 
 pub use error::PlanError;
 pub use identity::{Capabilities, CapabilitySet, UserSpec};
@@ -102,6 +102,8 @@ pub struct Namespaces {
     pub pid: PidNamespace,
     pub ipc: IpcNamespace,
     pub network: Network,
+    /// Users of its own; without, they are the host's.
+    pub users: Option<Arc<MappedUsers>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -33,7 +33,8 @@ use std::{
 };
 
 use libc::{
-    SYS_openat, SYS_prctl, SYS_sethostname, SYS_setns, SYS_setsid, SYS_umask, SYS_unshare, SYS_write,
+    SYS_openat, SYS_prctl, SYS_setfsgid, SYS_setfsuid, SYS_sethostname, SYS_setns, SYS_setsid, SYS_umask,
+    SYS_unshare, SYS_write,
 };
 
 use self::blocks::O_PATH;
@@ -102,6 +103,10 @@ pub(super) struct Streams {
 pub(super) struct Confinement {
     pub plan: Arc<Plan>,
     pub identity: Identity,
+    /// The same as the host sees it: another one in a user namespace.
+    pub outside: Identity,
+    /// What the executor is permitted.
+    pub capabilities: CapabilitySet,
     /// The system call filter, if there is to be one.
     pub filter: Option<Arc<Program>>,
     /// The highest capability this kernel knows.
@@ -144,9 +149,11 @@ pub(super) fn member(prepared: Prepared) -> io::Result<Script> {
         Some(pod) => {
             op!(writer, "enter the pod's processes"; SYS_setns, pod.as_raw_fd(), libc::CLONE_NEWPID);
             writer.fork(confinement, 0);
+            writer.own_what_is_made(confinement);
             writer.mount_tree(plan, &prepared)?;
         }
         None => {
+            writer.own_what_is_made(confinement);
             writer.mount_tree(plan, &prepared)?;
             writer.fork(confinement, 0);
         }
@@ -175,6 +182,7 @@ pub(super) fn member(prepared: Prepared) -> io::Result<Script> {
     if let Some(pod) = &prepared.pod {
         script.keep_shared(pod);
     }
+    keep_users(&mut script, &prepared.confinement);
     if let Some(socket) = prepared.terminal {
         script.keep(socket);
     }
@@ -188,6 +196,7 @@ pub(super) fn exec(
     confinement: &Confinement,
     task: &Task<'_>,
     init: &Arc<OwnedFd>,
+    pod: Option<&Arc<OwnedFd>>,
     cgroups: &[RawFd],
 ) -> io::Result<Script> {
     let mut writer = Writer::new()?;
@@ -203,11 +212,23 @@ pub(super) fn exec(
         true => (NAMESPACES | libc::CLONE_NEWUSER) & !libc::CLONE_NEWNET,
         false => NAMESPACES,
     };
+    // The init of a member that shares its pod's processes is not one of them; its children are.
+    let namespaces = match pod {
+        Some(pod) => {
+            op!(writer, "enter the pod's processes"; SYS_setns, pod.as_raw_fd(), libc::CLONE_NEWPID);
+            namespaces & !libc::CLONE_NEWPID
+        }
+        None => namespaces,
+    };
     op!(writer, "enter the member"; SYS_setns, init.as_raw_fd(), namespaces);
     writer.fork(confinement, FORKED);
     writer.task(confinement, task)?;
     let mut script = writer.script;
     script.keep_shared(init);
+    if let Some(pod) = pod {
+        script.keep_shared(pod);
+    }
+    keep_users(&mut script, confinement);
     keep_streams(&mut script, task.streams);
     Ok(script)
 }
@@ -270,6 +291,12 @@ static INIT_FILTER: LazyLock<Vec<libc::sock_filter>> = LazyLock::new(|| {
     filter
 });
 
+fn keep_users(script: &mut Script, confinement: &Confinement) {
+    if let Some(users) = &confinement.plan.namespaces.users {
+        script.keep_shared(&users.namespace);
+    }
+}
+
 fn keep_streams(script: &mut Script, streams: &Streams) {
     for stream in [&streams.stdin, &streams.stdout, &streams.stderr] {
         script.keep_shared(stream);
@@ -300,7 +327,7 @@ impl Writer {
         op!(self, "clear the umask"; SYS_umask, 0u32);
         // The executor's death is this process's, and with it that of the whole pid namespace. If it has died
         // before this line, the gate tells.
-        op!(self, "follow the executor"; SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        self.follow_the_executor();
         // Nobody in the container may look into this process or use its descriptors.
         op!(self, "become opaque"; SYS_prctl, libc::PR_SET_DUMPABLE, 0u32);
         let name = self.script.text("podling-init")?;
@@ -308,11 +335,42 @@ impl Writer {
         Ok(())
     }
 
+    fn follow_the_executor(&mut self) {
+        op!(self, "follow the executor"; SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    }
+
+    /// With users of the member's own: what is made for it belongs to its root, not to the host's.
+    fn own_what_is_made(&mut self, confinement: &Confinement) {
+        let Some(users) = &confinement.plan.namespaces.users else {
+            return;
+        };
+        let root = users.range.root();
+        op!(self, "make things as the member's group"; SYS_setfsgid, root);
+        op!(self, "make things as the member's root"; SYS_setfsuid, root);
+        // These take away what is needed to make them, and the executor's end would not be noticed any more.
+        let own = confinement.capabilities.and(confinement.known_capabilities());
+        self.set_capabilities(own, own, CapabilitySet::EMPTY);
+        self.follow_the_executor();
+    }
+
+    /// From here on all capabilities count among the member's own users only. Answers whether it has such.
+    fn enter_users(&mut self, confinement: &Confinement) -> bool {
+        let Some(users) = &confinement.plan.namespaces.users else {
+            return false;
+        };
+        let namespace = users.namespace.as_raw_fd();
+        op!(self, "enter the users"; SYS_setns, namespace, libc::CLONE_NEWUSER);
+        true
+    }
+
     /// Host name and network, before anything is mounted that shows them.
     fn names_and_network(&mut self, plan: &Plan) -> io::Result<()> {
         if let Network::Join(network) = &plan.namespaces.network {
             let network = self.script.keep_shared(network);
             op!(self, "enter the network"; SYS_setns, network, libc::CLONE_NEWNET);
+            if plan.namespaces.users.is_some() {
+                self.open_low_ports()?;
+            }
         }
         if let Some(hostname) = &plan.hostname {
             let name = self.script.text(hostname)?;
@@ -321,11 +379,27 @@ impl Writer {
         Ok(())
     }
 
+    /// The network is not owned by the member's root, who should be able to serve on port 80 all the same.
+    fn open_low_ports(&mut self) -> io::Result<()> {
+        let path = self
+            .script
+            .text("/proc/sys/net/ipv4/ip_unprivileged_port_start")?;
+        let zero = self.script.text("0")?;
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        let file = open!(self, "open low ports"; SYS_openat, libc::AT_FDCWD, path, flags);
+        self.script.tolerate_last([libc::ENOENT, libc::EROFS], 1);
+        op!(self, "open low ports"; SYS_write, file, zero, 1u32);
+        Ok(())
+    }
+
     /// Becomes init and task. The init then needs to signal, reap and tell, and gives up all else: whoever gets hold
     /// of it, by being allowed to trace processes for example, has got nothing.
     fn fork(&mut self, confinement: &Confinement, tell_as: u32) {
         let first = self.script.len();
         op!(self, "fork"; FORK, tell_as, 0u32);
+        if self.enter_users(confinement) {
+            self.follow_the_executor();
+        }
         self.limit_bounding_set(confinement);
         self.set_capabilities(CAP_KILL, CAP_KILL, CapabilitySet::EMPTY);
         self.no_new_privileges();

@@ -50,6 +50,7 @@ impl Writer {
         let cwd = self.script.path(task.cwd)?;
         op!(self, format!("change to {:?}", task.cwd); SYS_chdir, cwd);
         op!(self, "check the working directory"; CHECK_CWD);
+        self.enter_users(confinement);
         // Without the promise of no new privileges, installing a filter is itself a privilege.
         if !plan.no_new_privileges {
             self.filter(confinement);
@@ -103,7 +104,7 @@ impl Writer {
             let size = self.script.bytes(&size);
             op!(self, "set the terminal's size"; SYS_ioctl, master, libc::TIOCSWINSZ, size);
         }
-        op!(self, "own the terminal"; SYS_fchown, slave, confinement.identity.uid, u32::MAX);
+        op!(self, "own the terminal"; SYS_fchown, slave, confinement.outside.uid, u32::MAX);
         op!(self, "control the terminal"; SYS_ioctl, slave, libc::TIOCSCTTY, 0u32);
         for (number, name) in [(0u32, "stdin"), (1, "stdout"), (2, "stderr")] {
             op!(self, format!("set {name}"); SYS_dup2, slave, number);

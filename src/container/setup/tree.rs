@@ -141,7 +141,13 @@ impl Writer {
             let (name, to) = (self.script.text(name)?, self.script.text(to)?);
             op!(self, "make the links of /dev"; SYS_symlinkat, to, dev, name);
         }
-        let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+        // The group `tty`, as everywhere.
+        let users = plan.namespaces.users.as_ref();
+        let group = users
+            .and_then(|users| users.range.outside(5))
+            .unwrap_or(5)
+            .to_string();
+        let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", group.as_str())];
         // There is no such group in a namespace with nobody but root.
         let options = if rootless { &options[..2] } else { &options[..] };
         let terminals = self.fresh_in(
@@ -171,7 +177,7 @@ impl Writer {
                     self.fresh("tmpfs", &options, NOTHING_SPECIAL | flags)?.into()
                 }
                 Source::Secret(bytes) => {
-                    self.secret(bytes, &prepared.confinement.identity, volume.read_only)?
+                    self.secret(bytes, &prepared.confinement.outside, volume.read_only)?
                 }
             };
             let (base, path): (Arg, &Path) = match &volume.target {
