@@ -187,19 +187,7 @@ impl AgentCommand {
 
     fn task_group(&self) -> Result<TaskGroupInfo, Failure> {
         let path = &self.task_group;
-        let mut value = read_json(path)?;
-        for task in value
-            .get_mut("tasks")
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
-            if let Some(task) = task.as_object_mut() {
-                task.entry("agent_id")
-                    .or_insert_with(|| json!({"value": "this agent"}));
-            }
-        }
-        let group: TaskGroupInfo = message(path, &value)?;
+        let group = read_task_group(path)?;
         let ids: Vec<&str> = group
             .tasks
             .iter()
@@ -252,6 +240,19 @@ impl AgentCommand {
         }
         Ok(Some(info))
     }
+}
+
+/// A TaskGroupInfo in Mesos JSON, as far as its form goes; agent ids may be missing.
+pub(super) fn read_task_group(path: &Path) -> Result<TaskGroupInfo, Failure> {
+    let mut value = read_json(path)?;
+    let tasks = value.get_mut("tasks").and_then(Value::as_array_mut);
+    for task in tasks.into_iter().flatten() {
+        if let Some(task) = task.as_object_mut() {
+            task.entry("agent_id")
+                .or_insert_with(|| json!({"value": "this agent"}));
+        }
+    }
+    message(path, &value)
 }
 
 fn has_command(info: &ExecutorInfo) -> bool {

@@ -2,17 +2,20 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
-    plan::{CapabilitySet, Seccomp},
+    plan::{CapabilitySet, Plan, Seccomp},
     seccomp::{Arch, Env, Profile, Program, SeccompError, load},
 };
 
 /// The operator's replacement of the built-in default profile.
 const DEFAULT_NAME: &str = "default.json";
+
+/// Where profiles are when nobody has said where.
+const NOWHERE: &str = "/etc/podling/seccomp";
 
 #[derive(Debug, Default)]
 pub(super) struct Filters {
@@ -46,7 +49,7 @@ impl Filters {
         if let Some(program) = compiled.get(&(name.clone(), capabilities)) {
             return Ok(Some(Arc::clone(program)));
         }
-        let profile = self.profile(name.as_deref())?;
+        let profile = profile(self.directory.as_deref(), name.as_deref())?;
         let compile = |source| SeccompError::Compile {
             name: name.clone().unwrap_or_else(|| "default".into()),
             source,
@@ -55,23 +58,37 @@ impl Filters {
             // Nothing is known of this architecture's calls; the profile cannot mean anything.
             return Ok(None);
         };
-        let env = Env {
-            arch,
-            caps: capabilities.0,
-            kernel: kernel(),
-        };
+        let env = env(arch, capabilities);
         let program = Arc::new(Program::compile(&profile, &env).map_err(compile)?);
         compiled.insert((name, capabilities), Arc::clone(&program));
         Ok(Some(program))
     }
+}
 
-    fn profile(&self, name: Option<&str>) -> Result<Profile, SeccompError> {
-        match (name, &self.directory) {
-            (Some(name), Some(directory)) => load(directory, name),
-            (Some(name), None) => load(&PathBuf::from("/etc/podling/seccomp"), name),
-            (None, Some(directory)) if directory.join(DEFAULT_NAME).exists() => load(directory, DEFAULT_NAME),
-            (None, _) => Ok(Profile::docker_default()),
-        }
+/// A member's profile and what it is compiled for, for those who want it written down; nothing for the unconfined.
+pub fn profile_of(plan: &Plan, directory: &Path) -> Result<Option<(Profile, Env)>, SeccompError> {
+    let name = match &plan.seccomp {
+        Seccomp::Unconfined => return Ok(None),
+        Seccomp::Default => None,
+        Seccomp::Profile(name) => Some(name.as_str()),
+    };
+    let profile = profile(Some(directory), name)?;
+    Ok(Arch::native().map(|arch| (profile, env(arch, plan.capabilities.bounding))))
+}
+
+fn profile(directory: Option<&Path>, name: Option<&str>) -> Result<Profile, SeccompError> {
+    match (name, directory) {
+        (Some(name), directory) => load(directory.unwrap_or(Path::new(NOWHERE)), name),
+        (None, Some(directory)) if directory.join(DEFAULT_NAME).exists() => load(directory, DEFAULT_NAME),
+        (None, _) => Ok(Profile::docker_default()),
+    }
+}
+
+fn env(arch: Arch, capabilities: CapabilitySet) -> Env {
+    Env {
+        arch,
+        caps: capabilities.0,
+        kernel: kernel(),
     }
 }
 

@@ -29,6 +29,7 @@ pub mod users;
 
 pub use error::{LaunchError, SetupError};
 pub use exec::{Captured, Entrance, ExecPlan, ExecStreams, Executing};
+pub use filters::profile_of;
 pub use mapped::{IdRange, MappedUsers};
 pub use member::{Gated, Running};
 pub use runtime::{Runtime, Setup};

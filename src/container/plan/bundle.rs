@@ -60,6 +60,9 @@ pub fn bundle(plan: &Plan, around: &Surroundings<'_>) -> Result<Spec, BundleErro
     if let Network::Join(_) = plan.namespaces.network {
         return inexpressible("a network that has no name");
     }
+    if plan.namespaces.users.is_some() {
+        return inexpressible("a user namespace that owns nothing else");
+    }
     let mut mounts = base_mounts(plan);
     for mount in &plan.mounts {
         mounts.push(volume(mount, plan, around)?);

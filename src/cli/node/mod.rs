@@ -1,5 +1,7 @@
 //! `podling node`: this machine, as far as members are concerned.
 
+mod bundle;
+
 use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
@@ -25,6 +27,8 @@ pub(super) enum Command {
     /// Only what they wrote down before they made it, and only if it is still the same: cgroups with the processes
     /// in them, directories, mounts, sockets, pod networks. Living executors do this too when they start.
     Gc(GcCommand),
+    /// Write a task as an OCI bundle, to see it or to start it with another runtime
+    Bundle(bundle::BundleCommand),
 }
 
 impl Command {
@@ -32,6 +36,7 @@ impl Command {
         match self {
             Command::Check(command) => command.run(),
             Command::Gc(command) => command.run(),
+            Command::Bundle(command) => command.run(),
         }
     }
 }
