@@ -3,6 +3,7 @@
 // A test that cannot go on may end at once.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod causes;
 mod crash;
 mod hostile;
 mod life;
