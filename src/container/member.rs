@@ -161,7 +161,11 @@ impl Running {
             Some(cgroup) => oom_verdict(cgroup, self.member.oom.as_mut(), status),
             None => None,
         };
-        let exit = Exit { status, limit };
+        let exit = Exit {
+            status,
+            limit,
+            words: None,
+        };
         self.exit = Some(exit.clone());
         exit
     }

@@ -12,7 +12,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use super::provision::{Kept, Provided};
+use super::{
+    last_words::Streams,
+    provision::{Kept, Provided},
+};
 use crate::{
     container::{Gated, LaunchError, Running, Runtime},
     group::{Event, Exit, Failure, MemberId, MemberSignal},
@@ -110,13 +113,17 @@ impl Keeper {
     ) {
         // What the member stands on outlives it.
         let mut kept = None;
-        let answer = match self.start(&runtime, provided, &mut kept).await {
+        let mut streams = None;
+        let answer = match self.start(&runtime, provided, &mut kept, &mut streams).await {
             Err(GivenUp) => Event::Discarded(self.member),
             Ok(Err(failed)) => failed,
             Ok(Ok(mut running)) => {
                 let _ = self.answers.send(Event::Started(self.member));
                 match self.watch(&mut running).await {
-                    Some(exit) => Event::Exited(self.member, exit),
+                    Some(mut exit) => {
+                        exit.words = streams.and_then(|streams| streams.last_words(&exit));
+                        Event::Exited(self.member, exit)
+                    }
                     None => return,
                 }
             }
@@ -130,6 +137,7 @@ impl Keeper {
         runtime: &Runtime,
         provided: impl Future<Output = Result<Provided, Failure>>,
         kept: &mut Option<Kept>,
+        streams: &mut Option<Streams>,
     ) -> Result<Result<Running, Event>, GivenUp> {
         let plan = match unless_given_up(&mut self.orders, provided).await? {
             Ok(provided) => {
@@ -142,6 +150,7 @@ impl Keeper {
             }
             Err(failure) => return Ok(Err(Event::PrepareFailed(self.member, failure))),
         };
+        *streams = Some(Streams::of(&plan));
         let gated: Gated = match unless_given_up(&mut self.orders, runtime.prepare(plan)).await? {
             Ok(gated) => gated,
             Err(error) => return Ok(Err(Event::PrepareFailed(self.member, failure(&error)))),

@@ -15,6 +15,7 @@ pub mod config;
 mod crash;
 pub mod environment;
 mod keeper;
+mod last_words;
 mod logging;
 mod planner;
 mod provision;

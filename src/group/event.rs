@@ -130,6 +130,8 @@ pub struct Exit {
     pub status: ExitStatus,
     /// Set when a resource limit ended it; wins over the status (G-08).
     pub limit: Option<Limit>,
+    /// The last line it wrote, if it ended badly and wrote one: mostly the very reason.
+    pub words: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -114,7 +114,14 @@ impl Verdict {
                 memory_limit: Some(*limit_bytes),
             },
             (None, ExitStatus::Code(0)) => Verdict::plain(Fate::Finished, None, sentence(exit.status)),
-            (None, _) => Verdict::plain(Fate::Failed, None, sentence(exit.status)),
+            (None, _) => {
+                let mut message = sentence(exit.status);
+                if let Some(words) = &exit.words {
+                    message.push_str("; its last words: ");
+                    message.push_str(words);
+                }
+                Verdict::plain(Fate::Failed, None, message)
+            }
         }
     }
 
@@ -236,6 +243,21 @@ mod tests {
         assert_eq!(
             sentence(ExitStatus::Signal(15)),
             "Command terminated with signal SIGTERM"
+        );
+        let exit = |status, words: Option<&str>| Exit {
+            status,
+            limit: None,
+            words: words.map(str::to_owned),
+        };
+        let failed = exit(ExitStatus::Code(1), Some("KeyError: 'DB'"));
+        assert_eq!(
+            Verdict::of_exit(&failed).message,
+            "Command exited with status 1; its last words: KeyError: 'DB'"
+        );
+        let finished = exit(ExitStatus::Code(0), Some("done"));
+        assert_eq!(
+            Verdict::of_exit(&finished).message,
+            "Command exited with status 0"
         );
         assert_eq!(signal_name(31), "SIGSYS");
         for odd in [0, -1, 32, 64, i32::MIN, i32::MAX] {

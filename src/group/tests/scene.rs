@@ -58,6 +58,7 @@ pub fn code(code: i32) -> Exit {
     Exit {
         status: ExitStatus::Code(code),
         limit: None,
+        words: None,
     }
 }
 
@@ -65,6 +66,7 @@ pub fn signal(signal: i32) -> Exit {
     Exit {
         status: ExitStatus::Signal(signal),
         limit: None,
+        words: None,
     }
 }
 
@@ -75,6 +77,7 @@ pub fn out_of_memory() -> Exit {
             limit_bytes: 64 << 20,
             message: "process `hog` needed more than 64 MiB".into(),
         }),
+        words: None,
     }
 }
 
