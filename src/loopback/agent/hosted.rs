@@ -14,6 +14,7 @@ use super::{
     journal::{Journal, Killed},
     mischief::Mischief,
     process::CommandLine,
+    sandboxes::Sandboxes,
     server::{Doors, Port},
 };
 use crate::mesos::v1::{
@@ -102,8 +103,9 @@ impl Hosted {
         core.borrow_mut().report_to(upward);
         let (station, master) = (core.clone(), news.clone());
         let relay = spawn_local(async move {
+            let mut sandboxes = Sandboxes::default();
             while let Some((seat, up)) = inbox.recv().await {
-                if let Some(told) = translate(&mut station.borrow_mut(), seat, up) {
+                if let Some(told) = translate(&mut station.borrow_mut(), seat, up, &mut sandboxes) {
                     // A master that is gone misses nothing.
                     let _ = master.send(told);
                 }
@@ -265,7 +267,7 @@ impl Drop for Hosted {
     }
 }
 
-fn translate(core: &mut Core, id: SeatId, up: Up) -> Option<News> {
+fn translate(core: &mut Core, id: SeatId, up: Up, sandboxes: &mut Sandboxes) -> Option<News> {
     let seat = core.seat(id)?;
     let framework = seat.framework.id.clone().unwrap_or_default().value;
     let executor = seat.executor.executor_id.value.clone();
@@ -277,7 +279,9 @@ fn translate(core: &mut Core, id: SeatId, up: Up) -> Option<News> {
             data,
         },
         Up::Ended(status) => {
-            core.forget(id);
+            if let Some(sandbox) = core.forget(id) {
+                sandboxes.ended(sandbox);
+            }
             News::Ended {
                 framework,
                 executor,

@@ -25,6 +25,7 @@ mod mischief;
 mod outcome;
 mod process;
 pub(in crate::loopback) mod rules;
+mod sandboxes;
 mod server;
 mod station;
 mod status;

@@ -57,7 +57,7 @@ impl Drop for WorkDir {
     }
 }
 
-fn mounts_below(path: &Path) -> io::Result<Vec<String>> {
+pub(super) fn mounts_below(path: &Path) -> io::Result<Vec<String>> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
     // Our own path has none of the characters that are escaped there.

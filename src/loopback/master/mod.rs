@@ -202,7 +202,15 @@ impl Station {
                 singly,
                 ..
             } => {
+                let name = (
+                    framework.id.clone().unwrap_or_default().value,
+                    executor.executor_id.value.clone(),
+                );
                 self.executors += usize::from(agent.launch(*framework, *executor, tasks, singly));
+                if !self.draining.is_empty() {
+                    // It was on its way when all were sent home.
+                    agent.shutdown(&name.0, &name.1);
+                }
             }
             Down::Kill {
                 framework,

@@ -29,14 +29,15 @@ impl Core {
     pub fn find(&self, call: &Call) -> Result<SeatId, Refusal> {
         let known = |seat: &&Seat| !seat.forgotten;
         let of_framework = |seat: &&Seat| seat.framework.id.as_ref() == Some(&call.framework_id);
-        if !self.seats.iter().filter(known).any(|seat| of_framework(&seat)) {
+        if !self.seats.values().filter(known).any(|seat| of_framework(&seat)) {
             return Err(Refusal::new(400, "Framework cannot be found"));
         }
-        let found = self.seats.iter().rposition(|seat| {
-            known(&seat) && of_framework(&seat) && seat.executor.executor_id == call.executor_id
+        let mut latest_first = self.seats.iter().rev();
+        let found = latest_first.find(|(_, seat)| {
+            known(seat) && of_framework(seat) && seat.executor.executor_id == call.executor_id
         });
         found
-            .map(SeatId)
+            .map(|(id, _)| SeatId(*id))
             .ok_or_else(|| Refusal::new(400, "Executor cannot be found"))
     }
 
@@ -64,7 +65,7 @@ impl Core {
         });
         let (items, events) = Events::new(link.clone(), self.mischief.chunks, on_close);
         self.journal.record(What::StreamOpened(link.id, encoding));
-        let seat = self.seats.get_mut(id.0)?;
+        let seat = self.seats.get_mut(&id.0)?;
         seat.stream = Some(Stream {
             connection: link.id,
             encoding,
@@ -78,7 +79,7 @@ impl Core {
             // It was never given a task, and those that waited for it are gone (MESOS-8411).
             self.shutdown(id);
         }
-        let seat = self.seats.get_mut(id.0)?;
+        let seat = self.seats.get_mut(&id.0)?;
         if matches!(seat.state, State::Terminating | State::Terminated) {
             seat.stream = None;
             return Some(events);
@@ -117,14 +118,14 @@ impl Core {
             core.send(id, heartbeat);
             core.beat(id);
         });
-        if let Some(seat) = self.seats.get_mut(id.0) {
+        if let Some(seat) = self.seats.get_mut(&id.0) {
             seat.heartbeat = Some(timer);
         }
     }
 
     /// Takes charge of a status: forwards and acknowledges it, unless it is one of those that are not.
     pub fn update(&mut self, id: SeatId, status: &TaskStatus) {
-        let Some(seat) = self.seats.get_mut(id.0) else {
+        let Some(seat) = self.seats.get_mut(&id.0) else {
             return;
         };
         let status = Arc::new(status.clone());
@@ -155,7 +156,7 @@ impl Core {
         }
         let uuid = status.uuid().to_vec();
         if self.mischief.withhold_acks {
-            if let Some(seat) = self.seats.get_mut(id.0) {
+            if let Some(seat) = self.seats.get_mut(&id.0) {
                 seat.withheld.push((task.clone(), uuid));
             }
             return;
@@ -164,7 +165,7 @@ impl Core {
     }
 
     pub(super) fn acknowledge(&mut self, id: SeatId, task: &str, uuid: Vec<u8>) {
-        if let Some(seat) = self.seats.get_mut(id.0) {
+        if let Some(seat) = self.seats.get_mut(&id.0) {
             seat.book.acknowledged(task, &uuid);
         }
         let acknowledged = event::Acknowledged {
@@ -189,7 +190,7 @@ impl Core {
         self.mischief.withhold_acks = false;
         let held = self
             .seats
-            .get_mut(id.0)
+            .get_mut(&id.0)
             .map(|seat| std::mem::take(&mut seat.withheld));
         for (task, uuid) in held.into_iter().flatten() {
             self.acknowledge(id, &task, uuid);

@@ -66,9 +66,10 @@ impl Core {
         let end = process.watch()?;
         self.journal.record(What::Started { pid: process.pid() });
 
-        let id = SeatId(self.seats.len());
+        let id = SeatId(self.next_seat);
+        self.next_seat += 1;
         let capabilities = framework.capabilities.iter().filter_map(|c| c.r#type).collect();
-        self.seats.push(Seat {
+        let seat = Seat {
             framework: Arc::new(framework),
             executor: Arc::new(executor),
             container,
@@ -83,7 +84,8 @@ impl Core {
             killed: None,
             unseen_exit: None,
             forgotten: false,
-        });
+        };
+        self.seats.insert(id.0, seat);
         let me = self.me.clone();
         tokio::task::spawn_local(async move {
             let ended = end.readable().await.is_ok();
@@ -100,7 +102,7 @@ impl Core {
 
     /// Brings tasks to an executor as soon as it is subscribed.
     pub fn launch(&mut self, id: SeatId, launch: Launch) {
-        let Some(seat) = self.seats.get_mut(id.0) else {
+        let Some(seat) = self.seats.get_mut(&id.0) else {
             return;
         };
         seat.book.enqueue(launch);
@@ -122,7 +124,7 @@ impl Core {
     }
 
     pub(super) fn deliver(&mut self, id: SeatId) {
-        while let Some(launch) = self.seats.get_mut(id.0).and_then(|seat| seat.book.deliver()) {
+        while let Some(launch) = self.seats.get_mut(&id.0).and_then(|seat| seat.book.deliver()) {
             let owned = |task: Arc<TaskInfo>| Arc::unwrap_or_clone(task);
             let event = match launch {
                 Launch::Task(task) => Event {
@@ -145,7 +147,7 @@ impl Core {
     }
 
     pub fn kill(&mut self, id: SeatId, task: &str, policy: Option<KillPolicy>) -> Result<(), UnknownTask> {
-        let Some(seat) = self.seats.get_mut(id.0) else {
+        let Some(seat) = self.seats.get_mut(&id.0) else {
             return Err(UnknownTask(task.to_owned()));
         };
         match seat.book.kill(task) {
@@ -181,7 +183,7 @@ impl Core {
 
     /// Sends SHUTDOWN and gives the executor its grace period.
     pub fn shutdown(&mut self, id: SeatId) {
-        let Some(seat) = self.seats.get_mut(id.0) else {
+        let Some(seat) = self.seats.get_mut(&id.0) else {
             return;
         };
         if matches!(seat.state, State::Terminating | State::Terminated) {
@@ -197,7 +199,7 @@ impl Core {
 
     /// Kills an executor and all that is left of it; what follows from that comes with its exit.
     pub fn destroy(&mut self, id: SeatId, why: Killed) {
-        let Some(seat) = self.seats.get_mut(id.0) else {
+        let Some(seat) = self.seats.get_mut(&id.0) else {
             return;
         };
         if let Some(process) = &seat.process {
@@ -207,7 +209,9 @@ impl Core {
     }
 
     pub fn destroy_all(&mut self) {
-        (0..self.seats.len()).for_each(|at| self.destroy(SeatId(at), Killed::Harness));
+        for id in self.all() {
+            self.destroy(id, Killed::Harness);
+        }
     }
 
     /// The end of the agent itself: kills and reaps every executor.
@@ -224,7 +228,7 @@ impl Core {
 
     pub(super) fn executor_ended(&mut self, id: SeatId) {
         let away = self.phase == Phase::Away;
-        let Some(seat) = self.seats.get_mut(id.0) else {
+        let Some(seat) = self.seats.get_mut(&id.0) else {
             return;
         };
         let Some(mut process) = seat.process.take() else {
@@ -246,7 +250,7 @@ impl Core {
 
     /// Draws the conclusions from an exit: terminal states for what had none.
     pub(super) fn settle(&mut self, id: SeatId, status: ExitStatus) {
-        let Some(seat) = self.seats.get_mut(id.0) else {
+        let Some(seat) = self.seats.get_mut(&id.0) else {
             return;
         };
         seat.state = State::Terminated;

@@ -25,7 +25,6 @@ use self::seat::{State, Timer};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    book::Book,
     journal::{Journal, Phase, What},
     link::{Item, Link, Order, Use},
     mischief::Mischief,
@@ -79,7 +78,9 @@ pub(super) struct Core {
     pub identity: Identity,
     pub mischief: Mischief,
     phase: Phase,
-    seats: Vec<Seat>,
+    /// Every executor, until a master has heard of its end; in the order of their starts.
+    seats: BTreeMap<usize, Seat>,
+    next_seat: usize,
     links: HashMap<u64, Rc<Link>>,
     next_link: u64,
     recovery: Option<Timer>,
@@ -112,7 +113,8 @@ impl Core {
                 identity,
                 mischief,
                 phase: Phase::Up,
-                seats: Vec::new(),
+                seats: BTreeMap::new(),
+                next_seat: 0,
                 links: HashMap::new(),
                 next_link: 0,
                 recovery: None,
@@ -143,17 +145,11 @@ impl Core {
         self.report(id, Up::Message(data));
     }
 
-    /// Drops the books of an executor that has ended; only its place stays.
-    pub(super) fn forget(&mut self, id: SeatId) {
-        let agent = self.identity.id.clone();
-        if let Some(seat) = self
-            .seats
-            .get_mut(id.0)
-            .filter(|seat| seat.state == State::Terminated)
-        {
-            seat.book = Book::new(agent, Vec::new());
-            seat.forgotten = true;
-        }
+    /// Drops all that is known of an executor that has ended; gives its sandbox.
+    pub(super) fn forget(&mut self, id: SeatId) -> Option<PathBuf> {
+        let ended = |seat: &&Seat| seat.state == State::Terminated;
+        self.seats.get(&id.0).filter(ended)?;
+        Some(self.seats.remove(&id.0)?.sandbox)
     }
 
     /// Whether tasks can still be brought to it.
@@ -166,8 +162,8 @@ impl Core {
         self.phase
     }
 
-    pub(super) fn seat(&self, SeatId(at): SeatId) -> Option<&Seat> {
-        self.seats.get(at)
+    pub(super) fn seat(&self, SeatId(id): SeatId) -> Option<&Seat> {
+        self.seats.get(&id)
     }
 
     // ---- connections
@@ -197,7 +193,7 @@ impl Core {
 
     fn stream_closed(&mut self, connection: u64) {
         self.journal.record(What::StreamClosed(connection));
-        for seat in &mut self.seats {
+        for seat in self.seats.values_mut() {
             if seat
                 .stream
                 .as_ref()
@@ -212,7 +208,7 @@ impl Core {
     /// Sends any event, past the bookkeeping. Without a stream it is lost, as with a real agent.
     pub(super) fn send(&mut self, id: SeatId, event: Event) {
         let event = Arc::new(event);
-        let Some(seat) = self.seats.get(id.0) else { return };
+        let Some(seat) = self.seats.get(&id.0) else { return };
         let Some(stream) = seat.stream.as_ref().filter(|stream| !stream.items.is_closed()) else {
             return self.journal.record(What::Lost(event));
         };
@@ -228,7 +224,7 @@ impl Core {
 
     /// Puts bytes on the stream as they are; with `cut`, closes the connection behind them.
     pub(super) fn send_raw(&mut self, id: SeatId, bytes: &[u8], cut: bool) {
-        let Some(stream) = self.seats.get(id.0).and_then(|seat| seat.stream.as_ref()) else {
+        let Some(stream) = self.seats.get(&id.0).and_then(|seat| seat.stream.as_ref()) else {
             return;
         };
         let _ = stream.items.send(Item::Bytes(bytes.to_vec().into()));
@@ -239,7 +235,7 @@ impl Core {
 
     pub(super) fn arm(&mut self, id: SeatId, after: Duration, then: impl FnOnce(&mut Core) + 'static) {
         let timer = self.after(after, then);
-        if let Some(seat) = self.seats.get_mut(id.0) {
+        if let Some(seat) = self.seats.get_mut(&id.0) {
             seat.deadline = Some(timer);
         }
     }
@@ -293,7 +289,7 @@ impl Core {
             let Some(known) = self.known(id) else { return };
             let made = status::made_by_agent(task, state, reason, message.to_owned(), &known, wall());
             let made = Arc::new(made);
-            if let Some(seat) = self.seats.get_mut(id.0) {
+            if let Some(seat) = self.seats.get_mut(&id.0) {
                 seat.book.end(made.clone());
             }
             self.forward(id, made);

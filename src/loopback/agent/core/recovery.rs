@@ -16,7 +16,7 @@ impl Core {
         self.set_phase(Phase::Away);
         self.recovery = None;
         self.order(|_| true, Order::Cut);
-        for seat in &mut self.seats {
+        for seat in self.seats.values_mut() {
             seat.stream = None;
             seat.deadline = None;
             seat.heartbeat = None;
@@ -43,13 +43,12 @@ impl Core {
             return;
         }
         self.set_phase(Phase::Recovering);
-        for at in 0..self.seats.len() {
-            let id = SeatId(at);
-            let lost = self.seats.get_mut(at).filter(|seat| !seat.forgotten);
+        for id in self.all() {
+            let lost = self.seats.get_mut(&id.0).filter(|seat| !seat.forgotten);
             let lost = lost.map(|seat| seat.book.withdraw_queue()).unwrap_or_default();
             let message = "The task is unknown to the agent, which was restarted before delivery";
             self.end_tasks(id, &lost, self.dropped(id), Reason::Reconciliation, message);
-            let unseen = self.seats.get_mut(at).and_then(|seat| seat.unseen_exit.take());
+            let unseen = self.seats.get_mut(&id.0).and_then(|seat| seat.unseen_exit.take());
             if let Some(status) = unseen {
                 self.settle(id, status);
             }
@@ -58,12 +57,16 @@ impl Core {
         self.recovery = Some(timer);
     }
 
+    pub(super) fn all(&self) -> Vec<SeatId> {
+        self.seats.keys().map(|id| SeatId(*id)).collect()
+    }
+
     pub(super) fn recovered(&mut self) {
-        for at in 0..self.seats.len() {
-            let late = self.seats.get(at);
+        for id in self.all() {
+            let late = self.seats.get(&id.0);
             let late = late.is_some_and(|seat| !seat.forgotten && seat.state == State::Registering);
             if late {
-                self.destroy(SeatId(at), Killed::ReregistrationTimeout);
+                self.destroy(id, Killed::ReregistrationTimeout);
             }
         }
         self.set_phase(Phase::Up);
