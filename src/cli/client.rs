@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 use super::Failure;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Long enough for the other side of the world.
+const CONNECT: Duration = Duration::from_secs(5);
 const LARGEST_ANSWER: usize = 256 << 20;
 
 /// Where the scheduler is.
@@ -73,10 +75,21 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
-        let socket = TcpStream::connect(&self.authority).await.map_err(|error| {
+        let nobody = |error: &dyn std::fmt::Display| {
             Failure::failed(format!("no scheduler at http://{}: {error}", self.authority))
-        })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        };
+        let socket = tokio::time::timeout(CONNECT, TcpStream::connect(&self.authority))
+            .await
+            .map_err(|_| nobody(&"no answer within 5 seconds"))?
+            .map_err(|error| nobody(&error))?;
+        let garbage = |error: hyper::Error| {
+            Failure::failed(format!(
+                "what answers at http://{} is no scheduler: {}",
+                self.authority,
+                Failure::from(error)
+            ))
+        };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(garbage)?;
         // Its failure shows in the answer.
         let connection = tokio::spawn(connection);
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
@@ -86,7 +99,7 @@ impl Client {
             .header(HOST, &self.authority)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))?;
-        let response = sender.send_request(request).await?;
+        let response = sender.send_request(request).await.map_err(garbage)?;
         let (parts, body) = response.into_parts();
         let bytes = Limited::new(body, LARGEST_ANSWER)
             .collect()
@@ -100,9 +113,17 @@ impl Client {
             .and_then(|id| id.to_str().ok());
         let body = match bytes.is_empty() {
             true => Value::Null,
-            false => {
-                serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into())
-            }
+            false => match serde_json::from_slice(&bytes) {
+                Ok(value) => value,
+                // Proxies explain their refusals in HTML.
+                Err(_) if !parts.status.is_success() => Value::Null,
+                Err(error) => {
+                    return Err(Failure::failed(format!(
+                        "what answers at http://{} is no scheduler: its answer is no JSON: {error}",
+                        self.authority
+                    )));
+                }
+            },
         };
         Ok(Answer {
             status: parts.status.as_u16(),

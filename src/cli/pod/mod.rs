@@ -1,5 +1,6 @@
 //! `podling pod`: pods of a scheduler, ours or a Marathon.
 
+mod explain;
 mod table;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -57,6 +58,11 @@ enum Command {
     Show { id: String },
     /// The state of a pod and its instances
     Status { id: String },
+    /// Why a pod, or one instance of it, does not run: offers and what they lack, members and their last words
+    Explain {
+        #[arg(value_name = "ID[/INSTANCE]")]
+        id: String,
+    },
     /// The versions of a pod
     Versions { id: String },
     /// Remove a pod and all its instances
@@ -88,6 +94,19 @@ fn pod_id(text: &str) -> Result<PodId, Failure> {
         .map_err(|error| Failure::usage(format!("pod id {text}: {error}")))
 }
 
+/// `web`, `/web` or `/web/web.instance-…`.
+fn pod_and_instance(text: &str) -> Result<(PodId, Option<InstanceId>), Failure> {
+    match text.rsplit_once('/') {
+        Some((pod, instance)) if instance.contains(".instance-") => {
+            let instance = instance
+                .parse()
+                .map_err(|error| Failure::usage(format!("instance {instance}: {error}")))?;
+            Ok((pod_id(pod)?, Some(instance)))
+        }
+        _ => Ok((pod_id(text)?, None)),
+    }
+}
+
 impl Pod {
     pub(super) fn run(self) -> Ended {
         let client = Client::new(&self.url)?;
@@ -117,7 +136,26 @@ impl Pod {
                     pods.iter().map(line).collect::<Vec<_>>().join("\n")
                 })
             }
-            Command::List => self.print(&client.get("/v2/pods/::status")?, table::pods),
+            Command::List => {
+                let statuses = client.get("/v2/pods/::status")?;
+                // Not worth a failure: it only tells what waits.
+                let queue = client.get("/v2/queue").unwrap_or_default();
+                self.print(&statuses, |statuses| table::pods(statuses, &queue))
+            }
+            Command::Explain { id } => {
+                let (id, instance) = pod_and_instance(id)?;
+                let status = client.get(&format!("/v2/pods{id}::status"))?;
+                let queue = client.get("/v2/queue?embed=lastUnusedOffers")?;
+                if let Some(instance) = &instance
+                    && !table::items(&status["instances"])
+                        .iter()
+                        .any(|known| known["id"] == instance.to_string())
+                {
+                    return Err(Failure::failed(format!("pod {id} has no instance {instance}")));
+                }
+                let explained = explain::gather(status, &queue, instance.as_ref());
+                self.print(&explained, explain::story)
+            }
             Command::Show { id } => {
                 let pod = client.get(&format!("/v2/pods{}", pod_id(id)?))?;
                 self.print(&pod, |pod| serde_json::to_string_pretty(pod).unwrap_or_default())
@@ -166,11 +204,14 @@ impl Pod {
         let path = format!("/v2/pods{id}::instances?wipe={wipe}");
         let killed = client.call(Method::DELETE, &path, Some(&json!(ids)))?.body;
         let count = killed.as_array().map_or(0, Vec::len);
-        self.print(&killed, |_| format!("killing {count} instance(s) of {id}"))?;
+        self.print(&killed, |_| {
+            format!("killing {} of {id}", table::count(count, "instance"))
+        })?;
         if count < ids.len() {
             return Err(Failure::failed(format!(
-                "{} instance(s) do not exist",
-                ids.len() - count
+                "{} of {} named of {id}: no such instance",
+                ids.len() - count,
+                ids.len()
             )));
         }
         Ok(ExitCode::SUCCESS)

@@ -52,10 +52,16 @@ fn item(waiting: &Waiting, embed: bool) -> Value {
     if embed {
         let unused = waiting.latest.iter().map(|unused| {
             let reasons: Vec<_> = unused.refused.iter().map(|refused| refused.reason).collect();
+            let details: Vec<_> = unused
+                .refused
+                .iter()
+                .map(|refused| refused.detail.as_str())
+                .collect();
             json!({
                 "offer": {"id": unused.offer, "hostname": unused.host, "agentId": unused.agent,
                     "resources": [], "attributes": []},
                 "reason": reasons,
+                "message": details.join("; "),
                 "timestamp": unused.at,
             })
         });

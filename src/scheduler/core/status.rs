@@ -279,14 +279,15 @@ fn explain(state: &PodState) -> Option<String> {
     let why = refused
         .refused
         .iter()
-        .map(ToString::to_string)
+        .map(|refused| refused.detail.as_str())
         .collect::<Vec<_>>()
         .join("; ");
     (waiting > 0).then(|| {
-        format!(
-            "{waiting} instance(s) wait for an offer; the last one, of {}: {why}",
-            refused.host
-        )
+        let waiting = match waiting {
+            1 => "1 instance waits".to_owned(),
+            _ => format!("{waiting} instances wait"),
+        };
+        format!("{waiting} for an offer; the last one, of {}: {why}", refused.host)
     })
 }
 
