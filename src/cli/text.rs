@@ -21,6 +21,11 @@ pub(super) fn lines(text: &str) -> String {
     lines.join("\n")
 }
 
+/// Members in a sentence about one of their own instance: `web.1` instead of `shop.instance-….web.1`.
+pub(super) fn shorter(sentence: &str, instance: &str) -> String {
+    sentence.replace(&format!("`{instance}."), "`")
+}
+
 fn turns(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -41,6 +46,10 @@ mod tests {
         ] {
             assert_eq!(line(written), shown);
         }
+        assert_eq!(
+            shorter("member `a.instance-1.web.2` of", "a.instance-1"),
+            "member `web.2` of"
+        );
         assert_eq!(lines("a\x1b\nb\r"), "a\u{fffd}\nb");
     }
 }

@@ -19,7 +19,7 @@ pub struct Support {
     pub persistent_volumes: bool,
     pub constraints: bool,
     pub gpus: bool,
-    /// Pods run with the rights of an ordinary user, who can make no networks.
+    /// Pods run with the rights of an ordinary user, who can make no networks and mount no images.
     pub ordinary_user: bool,
 }
 
@@ -56,6 +56,12 @@ impl Support {
         if remote && self.container_networks && self.ordinary_user {
             let rule = "container networks need root; without it pods run on the host's network";
             out.rule(&root.field("networks"), rule);
+        }
+        for (index, container) in pod.containers.iter().enumerate() {
+            if container.image.is_some() && self.images && self.ordinary_user {
+                let rule = "images need root; without it members run on the host's file system";
+                out.rule(&root.field("containers").item(index).field("image"), rule);
+            }
         }
         let mut refuse = |supported: bool, asked: bool, place: Place, what: &str| {
             if asked && !supported {

@@ -55,9 +55,14 @@ pub struct Up {
 
 impl Up {
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = podling()
-            .args(["up", "--listen", "127.0.0.1:0"])
-            .args(arguments)
+        let mut command = podling();
+        command.args(["up", "--listen", "127.0.0.1:0"]).args(arguments);
+        Up::of(command)
+    }
+
+    /// A `podling up` that somebody has put together.
+    pub fn of(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()

@@ -3,7 +3,11 @@
 
 mod bad_input;
 mod cluster;
+mod examples;
+mod layout;
 mod leaving;
 mod node;
 mod once;
+mod output;
 mod pods;
+mod seeds;

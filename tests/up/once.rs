@@ -2,7 +2,7 @@
 
 use crate::cluster::{output, podling, processes, write};
 
-fn job(commands: &[&str]) -> String {
+pub fn job(commands: &[&str]) -> String {
     let containers: Vec<String> = commands
         .iter()
         .enumerate()

@@ -7,6 +7,7 @@ mod node;
 mod printer;
 mod show;
 mod state;
+mod waiting;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -119,13 +120,13 @@ impl Up {
         let address = listener.local_addr()?.to_string();
         let mut show = Show::new(self.follow || self.once, &work_dir)?;
         show.began(&address, self.agents, &pods, root);
-        let outcome = tokio::select! {
-            ended = self.live(profile, pods, executor, listener, &state, &cluster, &mut show) => ended,
-            () = interrupts.next() => Ok(self.broken_off()),
-            () = printer::reader_gone() => Ok(self.broken_off()),
+        let (outcome, asked) = tokio::select! {
+            ended = self.live(profile, pods, executor, listener, &state, &cluster, &mut show) => (ended, false),
+            () = interrupts.next() => (Ok(self.broken_off()), true),
+            () = printer::reader_gone() => (Ok(self.broken_off()), true),
         };
         // With what has just been dropped the scheduler is gone: what ends from now on is not started again.
-        show.ending();
+        show.ending(asked);
         tokio::select! {
             () = drain(&cluster, &mut show) => {}
             () = interrupts.next() => cluster.destroy_all(),
@@ -199,10 +200,17 @@ impl Up {
 
     /// Shows what happens. Ends only with `--once`, when every instance has.
     async fn watch(&self, scheduler: &Handle, mut notices: Receiver<Notice>, show: &mut Show) -> Ended {
+        let mut waiting = waiting::Waiting::default();
         loop {
             let more = show.until_output();
             let notice = tokio::select! {
                 notice = notices.recv() => notice,
+                () = waiting.next_look() => {
+                    for (pod, why) in waiting.look(scheduler).await? {
+                        show.unfit(&pod, &why);
+                    }
+                    continue;
+                }
                 () = more => {
                     show.output();
                     continue;
@@ -214,7 +222,10 @@ impl Up {
                 _ => false,
             };
             match notice {
-                Ok(notice) => show.notice(&notice).await,
+                Ok(notice) => {
+                    let back_off = waiting.back_off(scheduler, &notice).await?;
+                    show.notice(&notice, back_off.as_deref()).await;
+                }
                 Err(RecvError::Lagged(count)) => show.lagged(count),
                 Err(RecvError::Closed) => return Err(Failure::failed("the scheduler ended by itself")),
             }

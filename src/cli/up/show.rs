@@ -86,7 +86,7 @@ impl Show {
         ));
         if !root {
             self.say(
-                "not root: members run as this user, on the host's network, and without limits on cpu and memory",
+                "not root: members run as this user, without images, networks, and limits on cpu and memory",
             );
         }
         // What is known from the start lines up from the start.
@@ -101,8 +101,17 @@ impl Show {
         }
     }
 
-    pub fn ending(&self) {
-        self.say("ending; Ctrl-C once more does not wait");
+    /// `asked`: by somebody who may ask again.
+    pub fn ending(&self, asked: bool) {
+        self.say(match asked {
+            true => "ending; Ctrl-C once more does not wait",
+            false => "ending",
+        });
+    }
+
+    /// Why a pod still waits.
+    pub fn unfit(&mut self, pod: &PodId, why: &str) {
+        self.event(&pod.to_string(), &format!("fits no offer: {}", text::line(why)));
     }
 
     pub fn lagged(&self, count: u64) {
@@ -154,7 +163,8 @@ impl Show {
         more
     }
 
-    pub async fn notice(&mut self, notice: &Notice) {
+    /// `waits_for`: what holds up an instance that is to be launched, if not the want of an offer.
+    pub async fn notice(&mut self, notice: &Notice, waits_for: Option<&str>) {
         match notice {
             Notice::StatusUpdate { status, .. } => self.status(status).await,
             Notice::InstanceChanged {
@@ -166,7 +176,7 @@ impl Show {
             } => {
                 let label = self.instance(pod, instance);
                 match condition {
-                    Condition::Scheduled => self.event(&label, "waits for an offer"),
+                    Condition::Scheduled => self.event(&label, waits_for.unwrap_or("waits for an offer")),
                     Condition::Provisioned => {
                         self.event(
                             &label,
@@ -220,7 +230,8 @@ impl Show {
         let why = status
             .message
             .as_deref()
-            .map(|message| format!(": {}", text::lines(message).replace('\n', " ")))
+            .map(|message| text::lines(message).replace('\n', " "))
+            .map(|message| format!(": {}", text::shorter(&message, &name.instance.to_string())))
             .unwrap_or_default();
         let style = match state {
             TaskState::TaskRunning => Style::new().fg_color(Some(AnsiColor::Green.into())),
