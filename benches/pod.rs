@@ -37,7 +37,7 @@ use serde_json::json;
 const PAUSE: Duration = Duration::from_millis(150);
 /// How long pods are started and removed without a pause, and by how many at once.
 const CHURN: Duration = Duration::from_secs(8);
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 6;
 
 fn main() {
     // `cargo test --benches` only wants to know that it builds.
