@@ -1,6 +1,6 @@
 //! The settings, one by one.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use super::{
     Config, NetworkSetting,
@@ -229,11 +229,7 @@ pub static KEYS: &[Key] = &[
         name: "network",
         about: "The node's networks as a table (in a variable as an inline one): default_network, networks, dns, cni, ….",
         read: |config, text| {
-            let table = toml::from_str::<BTreeMap<String, network::Config>>(&format!("network = {text}"));
-            let mut table =
-                table.map_err(|error| format!("is no network configuration: {}", error.message()))?;
-            let parsed = table.remove("network").unwrap_or_default();
-            parsed.check().map_err(|error| format!("is wrong: {error}"))?;
+            let parsed = network::Config::read(text).map_err(|error| format!("is wrong: {error}"))?;
             config.network = NetworkSetting {
                 text: text.to_owned(),
                 config: parsed,

@@ -73,7 +73,7 @@ fn yes() -> bool {
 
 /// The lines of a resolv.conf.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Dns {
     pub nameservers: Vec<String>,
     pub domain: Option<String>,
@@ -84,6 +84,30 @@ pub struct Dns {
 impl Dns {
     pub fn is_empty(&self) -> bool {
         *self == Dns::default()
+    }
+
+    /// An operator's words; those of plug-ins are only made harmless where they are written.
+    fn check(&self, at: &str) -> Result<(), ConfigError> {
+        for (index, server) in self.nameservers.iter().enumerate() {
+            // A link-local address names its interface: `fe80::1%eth0`.
+            let address = server.split('%').next().unwrap_or_default();
+            if address.parse::<IpAddr>().is_err() {
+                let at = format!("{at}.nameservers[{index}]");
+                return Err(fault(at, format!("`{server}` is not an address")));
+            }
+        }
+        let lists = [("search", &self.search), ("options", &self.options)];
+        let words = lists.into_iter().flat_map(|(name, list)| {
+            let place = move |(index, word)| (format!("{at}.{name}[{index}]"), word);
+            list.iter().enumerate().map(place)
+        });
+        let domain = self.domain.iter().map(|word| (format!("{at}.domain"), word));
+        for (at, word) in words.chain(domain) {
+            if word.is_empty() || word.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                return Err(fault(at, format!("{word:?} is not one word")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -120,6 +144,9 @@ impl Default for CniConfig {
     }
 }
 
+/// Nobody waits longer for a plug-in, in seconds.
+const LONGEST_CALL: u64 = 3600;
+
 /// The network that exists without any configuration; Marathon's own name for bridge mode.
 pub const DEFAULT_NETWORK: &str = "mesos-bridge";
 
@@ -148,9 +175,9 @@ impl Default for Config {
     }
 }
 
-/// Why the operator's words cannot be followed; starts with the place.
+/// Why the operator's words cannot be followed; starts with the place, from the root of the executor's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("network configuration: {at}: {what}")]
+#[error("network.{at}: {what}")]
 pub struct ConfigError {
     pub at: String,
     pub what: String,
@@ -215,10 +242,47 @@ impl Config {
             .unwrap_or(Path::new("/run/podling/network"))
     }
 
+    /// Reads and checks a table as it stands in TOML after `network =`.
+    pub fn read(text: &str) -> Result<Config, ConfigError> {
+        let bare = |what: String| ConfigError {
+            at: "*".to_owned(),
+            what,
+        };
+        let table: Result<toml::Table, _> = toml::from_str(&format!("network = {text}"));
+        let mut table = table.map_err(|error| bare(format!("is no table: {}", error.message())))?;
+        let Some(value @ toml::Value::Table(_)) = table.remove("network") else {
+            return Err(bare("is no table".to_owned()));
+        };
+        let config: Config = serde_path_to_error::deserialize(value).map_err(|error| {
+            let (at, what) = (error.path().to_string(), error.inner().message().to_owned());
+            if at == "." { bare(what) } else { fault(at, what) }
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
     /// Checks everything that can be checked without touching the node.
     pub fn check(&self) -> Result<Networks, ConfigError> {
         if self.table.is_empty() || self.table.len() > 64 || !self.table.bytes().all(is_word) {
             return Err(fault("table", "must be 1 to 64 letters, digits, `_` or `-`"));
+        }
+        if let Some(dir) = &self.state_dir {
+            check_absolute("state_dir", dir)?;
+        }
+        for (what, dirs) in [
+            ("config", &self.cni.config_dirs),
+            ("plugin", &self.cni.plugin_dirs),
+        ] {
+            for (index, dir) in dirs.iter().enumerate() {
+                check_absolute(&format!("cni.{what}_dirs[{index}]"), dir)?;
+            }
+        }
+        if !(1..=LONGEST_CALL).contains(&self.cni.timeout_seconds) {
+            let what = format!("must be between 1 and {LONGEST_CALL}");
+            return Err(fault("cni.timeout_seconds", what));
+        }
+        if let Some(dns) = &self.dns {
+            dns.check("dns")?;
         }
         let mut by_name: BTreeMap<String, Arc<Network>> = BTreeMap::new();
         for (name, given) in &self.networks {
@@ -278,11 +342,18 @@ impl NetworkConfig {
                     "must be 1 to 15 letters, digits, `_` or `-`",
                 ));
             }
+            // In `/proc/sys/net` these two are not interfaces but the settings of all of them.
+            Some(bridge) if ["all", "default", "lo"].contains(&bridge.as_str()) => {
+                return Err(fault(at(".bridge"), format!("`{bridge}` cannot be a bridge")));
+            }
             Some(bridge) => bridge.clone(),
             None => derived_name("plb", name),
         };
         if self.mtu.is_some_and(|mtu| !(1280..=65535).contains(&mtu)) {
             return Err(fault(at(".mtu"), "must be between 1280 and 65535"));
+        }
+        if let Some(dns) = &self.dns {
+            dns.check(&at(".dns"))?;
         }
         Ok(Network {
             name: name.to_owned(),
@@ -328,6 +399,13 @@ impl Network {
             }
         }
         Ok(())
+    }
+}
+
+fn check_absolute(at: &str, path: &Path) -> Result<(), ConfigError> {
+    match path.is_absolute() {
+        true => Ok(()),
+        false => Err(fault(at, format!("`{}` is not an absolute path", path.display()))),
     }
 }
 
