@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     NetworkError, PodNetwork, Request, Step, Watch,
-    cni::{CniError, Kept, Lists, Outcome},
+    cni::{At, CniError, Kept, Lists, Outcome},
     config::{Config, Dns, Networks},
     error::kernel,
     lease::{self, Claim, Entry, Lease, Store},
@@ -268,7 +268,11 @@ impl Manager {
         kept.save(&file)?;
         namespace.expect_plugins().map_err(NetworkError::Namespace)?;
         let path = namespace.path();
-        node.plugins.add(&mut kept, &path).await?;
+        let at = At {
+            namespace: &path,
+            lock: lease.lock(),
+        };
+        node.plugins.add(&mut kept, at).await?;
         Ok(kept)
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     NetworkError, Step,
-    cni::Kept,
+    cni::{At, Kept},
     lease::{Entry, Lease},
     manager::blocking,
     names::Files,
@@ -108,7 +108,11 @@ pub(super) async fn give_up(
         let file = node.store.attachment_file(lease.pod(), interface);
         let Some(kept) = Kept::load(&file) else { continue };
         node.watch.before(Step::Detach)?;
-        match node.plugins.del(&kept, &path).await {
+        let at = At {
+            namespace: &path,
+            lock: lease.lock(),
+        };
+        match node.plugins.del(&kept, at).await {
             Ok(()) => drop(std::fs::remove_file(&file)),
             Err(error) => drop(complaint.get_or_insert(error)),
         }
@@ -264,10 +268,15 @@ impl PodNetwork {
         let (Some(lease), Some(namespace)) = (&held.lease, &held.namespace) else {
             return Ok(());
         };
+        let path = namespace.path();
         for interface in &self.interfaces {
             let file = held.node.store.attachment_file(lease.pod(), &interface.name);
             if let Some(kept) = Kept::load(&file) {
-                held.node.plugins.check(&kept, &namespace.path()).await?;
+                let at = At {
+                    namespace: &path,
+                    lock: lease.lock(),
+                };
+                held.node.plugins.check(&kept, at).await?;
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ mod result;
 
 use std::{
     fs, io,
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
 };
 
@@ -174,6 +175,15 @@ impl Kept {
     }
 }
 
+/// Where plug-ins work.
+#[derive(Debug, Clone, Copy)]
+pub struct At<'a> {
+    /// A path that leads to the pod's namespace; empty when that is gone already.
+    pub namespace: &'a str,
+    /// Held for as long as they do.
+    pub lock: BorrowedFd<'a>,
+}
+
 /// Runs the plug-ins of one node.
 #[derive(Debug, Clone)]
 pub struct Runner {
@@ -192,7 +202,7 @@ impl Runner {
         kept: &'a Kept,
         plugin: &'a Map<String, Value>,
         command: Command,
-        namespace: &'a str,
+        at: At<'a>,
         previous: Option<&Value>,
     ) -> Call<'a> {
         Call {
@@ -201,17 +211,18 @@ impl Runner {
             command,
             container_id: &kept.container_id,
             interface: &kept.interface,
-            namespace,
+            namespace: at.namespace,
             input: kept.input(plugin, previous),
+            lock: Some(at.lock),
         }
     }
 
-    /// Runs all plug-ins of the list; the last one's result is kept. `namespace` is a path that leads to it.
-    pub async fn add(&self, kept: &mut Kept, namespace: &str) -> Result<(), CniError> {
+    /// Runs all plug-ins of the list; the last one's result is kept.
+    pub async fn add(&self, kept: &mut Kept, at: At<'_>) -> Result<(), CniError> {
         let network = kept.list.name.clone();
         let mut previous = None;
         for plugin in &kept.list.plugins {
-            let call = self.call(kept, plugin, Command::Add, namespace, previous.as_ref());
+            let call = self.call(kept, plugin, Command::Add, at, previous.as_ref());
             let printed = call.run().await.map_err(|cause| CniError::Plugin {
                 network: network.clone(),
                 cause,
@@ -226,13 +237,12 @@ impl Runner {
         Ok(())
     }
 
-    /// Runs all plug-ins in reverse order, whatever each says; the first complaint is returned. With an empty `namespace`
-    /// it is gone already.
-    pub async fn del(&self, kept: &Kept, namespace: &str) -> Result<(), CniError> {
+    /// Runs all plug-ins in reverse order, whatever each says; the first complaint is returned.
+    pub async fn del(&self, kept: &Kept, at: At<'_>) -> Result<(), CniError> {
         let previous = kept.result.as_ref().filter(|_| kept.list.at_least(0, 4));
         let mut complaint = None;
         for plugin in kept.list.plugins.iter().rev() {
-            let call = self.call(kept, plugin, Command::Del, namespace, previous);
+            let call = self.call(kept, plugin, Command::Del, at, previous);
             if let Err(cause) = call.run().await {
                 complaint.get_or_insert(cause);
             }
@@ -242,12 +252,12 @@ impl Runner {
     }
 
     /// Asks the plug-ins whether all is as ADD left it, if the list's version knows that question.
-    pub async fn check(&self, kept: &Kept, namespace: &str) -> Result<(), CniError> {
+    pub async fn check(&self, kept: &Kept, at: At<'_>) -> Result<(), CniError> {
         if !kept.list.at_least(0, 4) || kept.list.disable_check {
             return Ok(());
         }
         for plugin in &kept.list.plugins {
-            let call = self.call(kept, plugin, Command::Check, namespace, kept.result.as_ref());
+            let call = self.call(kept, plugin, Command::Check, at, kept.result.as_ref());
             call.run().await.map_err(|cause| CniError::Plugin {
                 network: kept.list.name.clone(),
                 cause,
@@ -281,6 +291,7 @@ impl Runner {
                 interface: "",
                 namespace: "",
                 input: Value::Object(input.clone()).to_string().into_bytes(),
+                lock: None,
             };
             let failed = |cause| CniError::Plugin {
                 network: network(),

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::unix::fs::PermissionsExt,
+    os::{fd::BorrowedFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -91,6 +91,9 @@ pub(super) struct Call<'a> {
     pub interface: &'a str,
     pub namespace: &'a str,
     pub input: Vec<u8>,
+    /// The lock that says that this attachment is being worked on: the plug-in and what it runs hold it too, so that
+    /// nobody undoes what a plug-in is still making for an executor that has died.
+    pub lock: Option<BorrowedFd<'a>>,
 }
 
 /// Kills the plug-in and what it started when it is not wanted any more: at the time limit, or when nobody waits.
@@ -128,7 +131,13 @@ impl Call<'_> {
             plugin: plugin(),
             cause,
         };
-        let mut child = self.command_line()?.spawn().map_err(failed)?;
+        let mut line = self.command_line()?;
+        let mut child = {
+            // Not closed by the exec. Nobody else is started meanwhile who would keep it: members close everything.
+            let inherited = self.lock.map(rustix::io::dup).transpose();
+            let _inherited = inherited.map_err(|errno| failed(errno.into()))?;
+            line.spawn().map_err(failed)?
+        };
         let mut group = Group(
             child
                 .id()

@@ -20,7 +20,10 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     net::IpAddr,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -504,6 +507,11 @@ impl Lease {
 
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Whoever else holds this keeps the lease from being taken for a dead owner's.
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     pub fn is_published(&self) -> bool {
