@@ -25,6 +25,16 @@ use crate::{
 /// Without `ipMasq`: this plug-in finds the rules for it by the interface in the namespace, so it forgets them when that
 /// died with its executor. (Later versions of it find them by the kept result.)
 fn everything() -> Config {
+    let subnets = env::var(SUBNETS).unwrap_or(BOTH.to_owned());
+    everything_on(&subnets)
+}
+
+const BOTH: &str = "'10.70.0.0/24', 'fd70:1::/64'";
+const FAMILIES: [&str; 3] = ["'10.70.0.0/24'", "'fd70:1::/64'", BOTH];
+/// For a test's child.
+const SUBNETS: &str = "PODLING_TEST_SUBNETS";
+
+fn everything_on(subnets: &str) -> Config {
     fs::create_dir_all("/run/net.d").unwrap();
     fs::write(
         "/run/net.d/front.conflist",
@@ -35,14 +45,14 @@ fn everything() -> Config {
         .to_string(),
     )
     .unwrap();
-    config(
+    config(&format!(
         "default_network = 'a'
          [networks.a]
-         subnets = ['10.70.0.0/24', 'fd70:1::/64']
+         subnets = [{subnets}]
          [cni]
          config_dirs = ['/run/net.d']
-         plugin_dirs = ['/usr/lib/cni']",
-    )
+         plugin_dirs = ['/usr/lib/cni']"
+    ))
 }
 
 fn wish(manager: &Manager) -> Request {
@@ -63,15 +73,17 @@ fn at(step: Step, count: usize, then: impl Fn() -> bool + Send + Sync + 'static)
 }
 
 /// How often each step comes in one life of a pod.
-async fn steps() -> Vec<Step> {
+async fn steps(subnets: &str) -> Vec<Step> {
     let seen: Arc<std::sync::Mutex<Vec<Step>>> = Arc::default();
-    let manager = Manager::open(everything()).unwrap().with_watch(Watch::new({
-        let seen = seen.clone();
-        move |step| {
-            seen.lock().unwrap().push(step);
-            true
-        }
-    }));
+    let manager = Manager::open(everything_on(subnets))
+        .unwrap()
+        .with_watch(Watch::new({
+            let seen = seen.clone();
+            move |step| {
+                seen.lock().unwrap().push(step);
+                true
+            }
+        }));
     let request = wish(&manager);
     let pod = manager.set_up(&request, "pod").await.unwrap();
     pod.tear_down().await.unwrap();
@@ -91,13 +103,12 @@ fn numbered(steps: &[Step]) -> Vec<(Step, usize)> {
         .collect()
 }
 
-#[test]
-fn w_2_each_step_failed_in_turn_leaves_nothing() {
-    on_a_node(|| async {
-        let steps = steps().await;
+fn each_step_failed_in_turn(subnets: &'static str) {
+    on_a_node(move || async move {
+        let steps = steps(subnets).await;
         let before = Witness::look();
         for (step, count) in numbered(&steps) {
-            let manager = Manager::open(everything())
+            let manager = Manager::open(everything_on(subnets))
                 .unwrap()
                 .with_watch(at(step, count, || false));
             let request = wish(&manager);
@@ -118,9 +129,24 @@ fn w_2_each_step_failed_in_turn_leaves_nothing() {
     });
 }
 
+#[test]
+fn w_2_each_step_failed_in_turn_leaves_nothing_ipv4() {
+    each_step_failed_in_turn(FAMILIES[0]);
+}
+
+#[test]
+fn w_2_w_3_each_step_failed_in_turn_leaves_nothing_ipv6() {
+    each_step_failed_in_turn(FAMILIES[1]);
+}
+
+#[test]
+fn w_2_w_3_each_step_failed_in_turn_leaves_nothing_both() {
+    each_step_failed_in_turn(FAMILIES[2]);
+}
+
 /// The child of the next test: an executor that is killed at one step of its pod's network.
 #[test]
-#[ignore = "started by n_3_an_executor_killed_at_each_step_leaves_nothing_to_the_next"]
+#[ignore = "started by those that kill an executor at each step"]
 fn an_executor_that_is_killed() {
     let Ok(wanted) = env::var("PODLING_TEST_KILL_AT") else {
         return;
@@ -147,7 +173,7 @@ fn an_executor_that_is_killed() {
     });
 }
 
-fn kill_an_executor_at(step: Step, count: usize) {
+fn kill_an_executor_at(step: Step, count: usize, subnets: &str) {
     let status = Command::new(env::current_exe().unwrap())
         .args([
             "--exact",
@@ -156,6 +182,7 @@ fn kill_an_executor_at(step: Step, count: usize) {
             "--quiet",
         ])
         .env("PODLING_TEST_KILL_AT", format!("{step:?} {count}"))
+        .env(SUBNETS, subnets)
         .output()
         .unwrap()
         .status;
@@ -166,14 +193,13 @@ fn kill_an_executor_at(step: Step, count: usize) {
     );
 }
 
-#[test]
-fn n_3_an_executor_killed_at_each_step_leaves_nothing_to_the_next() {
-    on_a_node(|| async {
-        let steps = steps().await;
+fn killed_at_each_step(subnets: &'static str) {
+    on_a_node(move || async move {
+        let steps = steps(subnets).await;
         let before = Witness::look();
         for (step, count) in numbered(&steps) {
-            kill_an_executor_at(step, count);
-            let manager = Manager::open(everything()).unwrap();
+            kill_an_executor_at(step, count, subnets);
+            let manager = Manager::open(everything_on(subnets)).unwrap();
             // Before its journal is opened a pod holds nothing.
             let held = usize::from(!matches!(step, Step::Namespace | Step::Lease));
             assert_eq!(manager.reclaim().await.unwrap(), held, "{step:?} {count}");
@@ -185,9 +211,24 @@ fn n_3_an_executor_killed_at_each_step_leaves_nothing_to_the_next() {
 }
 
 #[test]
+fn n_3_an_executor_killed_at_each_step_leaves_nothing_to_the_next_ipv4() {
+    killed_at_each_step(FAMILIES[0]);
+}
+
+#[test]
+fn n_3_w_3_an_executor_killed_at_each_step_leaves_nothing_to_the_next_ipv6() {
+    killed_at_each_step(FAMILIES[1]);
+}
+
+#[test]
+fn n_3_w_3_an_executor_killed_at_each_step_leaves_nothing_to_the_next_both() {
+    killed_at_each_step(FAMILIES[2]);
+}
+
+#[test]
 fn n_3_what_a_dead_executor_holds_is_not_in_the_way_of_the_next_pod() {
     on_a_node(|| async {
-        let steps = steps().await;
+        let steps = steps(BOTH).await;
         let before = Witness::look();
         for step in [
             Step::Port,
@@ -197,7 +238,7 @@ fn n_3_what_a_dead_executor_holds_is_not_in_the_way_of_the_next_pod() {
             Step::Release,
         ] {
             assert!(steps.contains(&step));
-            kill_an_executor_at(step, 0);
+            kill_an_executor_at(step, 0, BOTH);
             // The same name and the same ports again, without anybody having cleaned up.
             let manager = Manager::open(everything()).unwrap();
             let request = wish(&manager);
@@ -263,7 +304,7 @@ fn n_3_nothing_of_others_is_touched() {
             assert_ne!(portrait(), before);
             pod.tear_down().await.unwrap();
         }
-        kill_an_executor_at(Step::Publish, 0);
+        kill_an_executor_at(Step::Publish, 0, BOTH);
         manager.reclaim().await.unwrap();
         assert!(manager.dismantle().await.unwrap());
         assert_eq!(portrait(), before);
@@ -273,7 +314,7 @@ fn n_3_nothing_of_others_is_touched() {
 #[test]
 fn n_3_a_foreign_interface_under_a_noted_name_is_left_alone() {
     on_a_node(|| async {
-        kill_an_executor_at(Step::Inside, 0);
+        kill_an_executor_at(Step::Inside, 0, BOTH);
         let journal = fs::read_to_string("/run/podling/network/leases/pod").unwrap();
         let noted = journal.lines().find(|line| line.contains("\"link\"")).unwrap();
         let noted: Value = serde_json::from_str(noted).unwrap();

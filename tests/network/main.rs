@@ -7,8 +7,11 @@
 
 mod cni;
 mod faults;
+mod killed;
 mod kinds;
+mod members;
 mod operator;
+mod plans;
 mod pods;
 mod reach;
 mod support;

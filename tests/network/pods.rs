@@ -1,193 +1,22 @@
-//! Pods from end to end: the loopback agent, real executors, real members.
-//!
-//! A member is this very program, see [`a_peer`]: it serves or asks in whatever network it finds itself, without
-//! any privilege.
+//! Networks of pods through executors: who reaches whom, what is told, what is refused.
 
-use std::{env, fs, net::IpAddr, path::Path, thread, time::Duration};
+use std::{fs, path::Path};
 
-use podling::{
-    loopback::agent::{Agent, AgentBuilder, Outcome},
-    mesos::v1::{
-        CommandInfo, ContainerInfo, Environment, NetworkInfo, Resource, TaskGroupInfo, TaskId, TaskInfo,
-        TaskState::{TaskFailed, TaskFinished, TaskKilled, TaskRunning},
-        TaskStatus, container_info, environment,
-        task_status::Reason,
-        value,
-    },
+use podling::mesos::v1::{
+    ContainerInfo, NetworkInfo,
+    TaskState::{TaskFailed, TaskFinished, TaskKilled, TaskRunning},
+    container_info,
+    task_status::Reason,
 };
 use serde_json::{Value, json};
 
 use crate::{
-    support::{
-        Server, ask, ask_here, ask_tcp, no_answer, node, node_address, on_a_node, outside, outside_address,
-        sh,
+    members::{
+        PLUGINS, addresses, agent, bridge, conflist, finish, group, infos, last, peer, published, shell, told,
     },
+    support::{ask, ask_tcp, no_answer, node, node_address, on_a_node, outside, outside_address, sh},
     witness::Witness,
 };
-
-const EXECUTOR: &str = env!("CARGO_BIN_EXE_podling-executor");
-const PART: &str = "PODLING_TEST_PEER";
-
-/// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What members run. `serve NAME PORT` answers for ever; `ask ADDRESS PORT …` asks each in turn, patiently, and ends.
-#[test]
-#[ignore = "run by members of pods"]
-fn a_peer() {
-    let Ok(part) = env::var(PART) else { return };
-    let words: Vec<&str> = part.split(' ').collect();
-    println!("told ip {}", env::var("MESOS_CONTAINER_IP").unwrap_or_default());
-    println!(
-        "told net {}",
-        fs::read_link("/proc/self/ns/net").unwrap().display()
-    );
-    match words.as_slice() {
-        ["serve", name, port] => {
-            let _server = Server::here(name, port.parse().unwrap());
-            loop {
-                thread::park();
-            }
-        }
-        ["ask", targets @ ..] => {
-            for target in targets.chunks(2) {
-                let (to, port): (IpAddr, u16) = (target[0].parse().unwrap(), target[1].parse().unwrap());
-                println!("told {}", patiently(|| ask_here(to, port).ok()));
-            }
-        }
-        _ => panic!("{part}"),
-    }
-}
-
-fn patiently<T>(mut question: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..1000 {
-        if let Some(answer) = question() {
-            return answer;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("no answer");
-}
-
-fn peer(id: &str, part: &str) -> TaskInfo {
-    let program = env::current_exe().unwrap();
-    let command = format!(
-        "exec '{}' --exact pods::a_peer --ignored --nocapture --quiet",
-        program.display()
-    );
-    let part = environment::Variable {
-        name: PART.to_owned(),
-        value: Some(part.to_owned()),
-        ..Default::default()
-    };
-    let mut task = shell(id, &command);
-    task.command.as_mut().unwrap().environment = Some(Environment {
-        variables: vec![part],
-    });
-    task
-}
-
-fn shell(id: &str, command: &str) -> TaskInfo {
-    let scalar = |name: &str, amount: f64| Resource {
-        name: name.to_owned(),
-        r#type: value::Type::Scalar.into(),
-        scalar: Some(value::Scalar { value: amount }),
-        ..Default::default()
-    };
-    TaskInfo {
-        name: id.to_owned(),
-        task_id: TaskId { value: id.to_owned() },
-        resources: vec![scalar("cpus", 0.1), scalar("mem", 256.0)],
-        command: Some(CommandInfo {
-            shell: Some(true),
-            value: Some(command.to_owned()),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
-
-fn group(tasks: impl IntoIterator<Item = TaskInfo>) -> TaskGroupInfo {
-    TaskGroupInfo {
-        tasks: tasks.into_iter().collect(),
-    }
-}
-
-/// An agent whose operator has configured these networks, and whose scheduler asks for `network`.
-fn agent(operator: &str, network: Value) -> AgentBuilder {
-    Agent::builder()
-        .executor_argv([EXECUTOR])
-        .patience(PATIENCE)
-        .env("PODLING_NETWORK", operator)
-        .with_executor_info(|executor| {
-            let data = json!({"podling": 1, "network": network}).to_string();
-            executor.data = Some(data.into_bytes().into());
-        })
-}
-
-/// One network `a` of ours.
-fn bridge(subnets: &str) -> String {
-    format!("{{ default_network = 'a', networks = {{ a = {{ subnets = [{subnets}] }} }} }}")
-}
-
-/// Port 80 of the pod on this port of the node, by TCP and UDP.
-fn published(network: &str, port: u16) -> Value {
-    json!({"name": network, "portMappings": [
-        {"hostPort": port, "containerPort": 80},
-        {"hostPort": port, "containerPort": 80, "protocol": "udp"},
-    ]})
-}
-
-/// The rest of the first line of what a member told that begins so: `ip`, `net`, or who answered.
-#[track_caller]
-fn told(sandbox: &Path, task: &str, what: &str) -> String {
-    let text = fs::read_to_string(sandbox.join("tasks").join(task).join("stdout")).unwrap_or_default();
-    let told = text.lines().filter_map(|line| line.strip_prefix("told "));
-    let found = told.filter_map(|line| line.strip_prefix(what)).next();
-    found
-        .unwrap_or_else(|| panic!("{task} has not told {what:?}: {text}"))
-        .trim()
-        .to_owned()
-}
-
-fn infos(status: &TaskStatus) -> &[NetworkInfo] {
-    status
-        .container_status
-        .as_ref()
-        .map(|status| status.network_infos.as_slice())
-        .unwrap_or_default()
-}
-
-/// Networks and addresses of a status.
-fn addresses(status: &TaskStatus) -> Vec<(&str, Vec<&str>)> {
-    infos(status)
-        .iter()
-        .map(|info| {
-            (
-                info.name(),
-                info.ip_addresses
-                    .iter()
-                    .map(|address| address.ip_address())
-                    .collect(),
-            )
-        })
-        .collect()
-}
-
-#[track_caller]
-fn finish(agent: Agent) -> Outcome {
-    let outcome = agent.finish();
-    assert!(
-        outcome.is_good() && outcome.violations.is_empty(),
-        "{outcome}\n{}",
-        outcome.history
-    );
-    outcome
-}
-
-fn last<'a>(outcome: &'a Outcome, task: &str) -> &'a TaskStatus {
-    outcome.history.updates(task).last().unwrap()
-}
 
 /// Two pods of two executors with the same container port, and everybody who may ask them.
 fn two_pods_and_the_world(subnets: &'static str, families: &'static [bool]) {
@@ -317,7 +146,7 @@ fn l_04_groups_of_one_executor_have_networks_of_their_own() {
             ])
         });
         let [first, second] = groups;
-        let agent = self::agent(&bridge("'10.70.0.0/24'"), json!({"mode": "bridge"}))
+        let agent = crate::members::agent(&bridge("'10.70.0.0/24'"), json!({"mode": "bridge"}))
             .task_group(first)
             .task_group(second)
             .start()
@@ -339,15 +168,6 @@ fn l_04_groups_of_one_executor_have_networks_of_their_own() {
         finish(agent);
     });
 }
-
-fn conflist(name: &str, plugins: Value) {
-    fs::create_dir_all("/run/net.d").unwrap();
-    let list = json!({"cniVersion": "1.0.0", "name": name, "plugins": plugins});
-    fs::write(format!("/run/net.d/{name}.conflist"), list.to_string()).unwrap();
-}
-
-const PLUGINS: &str = "{ default_network = '', networks = {}, cni = { config_dirs = ['/run/net.d'], \
-                       plugin_dirs = ['/run/plugins', '/usr/lib/cni'] } }";
 
 #[test]
 fn n_01_n_07_a_pod_on_several_networks_of_debians_plugins() {
