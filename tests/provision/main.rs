@@ -397,6 +397,8 @@ fn up_runs_an_image_on_a_network() {
             String::from_utf8_lossy(&output.stderr)
         );
         assert!(text.contains("from the layout"), "{text}");
-        assert!(sh("ip -br link show podling1").contains("UP"));
+        assert!(text.contains("/shop web · RUNNING"), "{text}");
+        let links = sh("ip -br link");
+        assert!(!links.contains("podling"), "up takes its bridges with it: {links}");
     });
 }
