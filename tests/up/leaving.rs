@@ -171,6 +171,36 @@ fn every_way_out_is_clean_and_says_how_it_ended() {
     });
 }
 
+/// Nobody can clean up then; but no member outlives it for long, and the next one takes back what is left.
+#[test]
+fn kill_9_ends_the_members_too_and_the_next_up_cleans_up() {
+    on_a_node(|node| {
+        let before = node.look();
+        let (mut child, stdout) = everything_runs(node, false);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(stdout);
+        let deadline = Instant::now() + PATIENCE;
+        while node.look().iter().any(|seen| seen.starts_with("process ")) {
+            assert!(Instant::now() < deadline, "members live on");
+            thread::sleep(Duration::from_millis(50));
+        }
+        crate::node::sh(&format!(
+            "rm -r {}/podling-*",
+            node.tmp.path().join("tmp").display()
+        ));
+        let hello = node.file("hello.json", include_str!("../../examples/hello.json"));
+        assert!(
+            node.up(false, &["--once", &hello])
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
+        node.nothing_left(&before, "kill -9");
+    });
+}
+
 #[test]
 fn a_second_ctrl_c_does_not_wait_for_anybody() {
     on_a_node(|node| {

@@ -218,7 +218,8 @@ impl Up {
             };
             let may_be_the_end = match &notice {
                 Ok(Notice::StatusUpdate { status, .. }) => Condition::of(status.state()).is_terminal(),
-                Err(RecvError::Lagged(_)) => true,
+                // Of a pod that has no instances there will be no update.
+                Ok(Notice::DeploymentSuccess { .. }) | Err(RecvError::Lagged(_)) => true,
                 _ => false,
             };
             match notice {

@@ -1,6 +1,9 @@
 //! An agent under a master: the same agent as in the tests of executors, with as many executors as it is told to run.
 
-use std::{collections::HashMap, io, net::IpAddr, path::PathBuf, process::ExitStatus, rc::Rc, sync::Arc};
+use std::{
+    collections::HashMap, io, net::IpAddr, path::PathBuf, process::ExitStatus, rc::Rc, sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
@@ -24,6 +27,9 @@ use crate::mesos::v1::{
 
 /// Entries an agent's journal keeps for whoever looks after an accident.
 const REMEMBERED: usize = 10_000;
+
+/// How long executors outlive a cluster that was killed.
+const RECOVERY: Duration = Duration::from_secs(3);
 
 const MAX_CONNECTIONS: usize = 1 << 16;
 
@@ -94,6 +100,8 @@ impl Hosted {
         };
         let mut flags = AgentBuilder::default_flags();
         flags.executor_environment.extend(site.environment);
+        // These agents never come back without their executors: who loses them has lost the whole cluster.
+        flags.recovery_timeout = RECOVERY;
         // Two for each executor, and an agent may run thousands.
         flags.max_connections = MAX_CONNECTIONS;
         let journal = Arc::new(Journal::forgetful(REMEMBERED));
