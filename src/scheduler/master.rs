@@ -377,7 +377,10 @@ impl Seeker {
                 // The failure of an agent shows in its tasks.
                 None => return Ok(()),
             },
-            // A rescinded offer shows when it is used.
+            Type::Rescind => match event.rescind {
+                Some(rescind) => Event::Rescinded(rescind.offer_id),
+                None => return Ok(()),
+            },
             _ => return Ok(()),
         };
         self.events.send(event).await.map_err(|_| Lost::Stopped)

@@ -30,6 +30,8 @@ pub struct Settings {
     pub decline_idle: Duration,
     /// The same while something waits for a better offer.
     pub decline_waiting: Duration,
+    /// How long offers are held that nobody needs yet.
+    pub offer_linger: Duration,
     /// At most one REVIVE in this time.
     pub revive_interval: Duration,
     /// A launch that is not confirmed in this time is given up.
@@ -50,6 +52,7 @@ impl Settings {
             relaunch: true,
             decline_idle: Duration::from_secs(120),
             decline_waiting: Duration::from_secs(5),
+            offer_linger: Duration::from_millis(500),
             revive_interval: Duration::from_millis(250),
             launch_timeout: Duration::from_secs(300),
             kill_retry: Duration::from_secs(30),
@@ -68,6 +71,8 @@ pub enum Event {
     /// The stream to the master ended.
     Disconnected,
     Offers(Vec<v1::Offer>),
+    /// An offer is no longer good.
+    Rescinded(v1::OfferId),
     Update(Box<v1::TaskStatus>),
     /// This executor has ended. Not every end is told.
     ExecutorEnded(v1::ExecutorId),

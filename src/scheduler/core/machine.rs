@@ -1,7 +1,7 @@
 //! The state of the scheduler and its transitions.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -13,49 +13,39 @@ use super::{
     backoff::Backoff,
     effect::{Change, Effect, Notice},
     event::{Accepted, Command, Event, Refusal, Settings, Stamp},
-    instance::{Condition, Goal, Instance, InstanceTask, Placed},
-    matching::{Chance, Pool, Refused},
+    instance::{Condition, Instance},
+    matching::Chance,
+    offers::{OfferLog, OfferStance},
 };
 use crate::{
     mesos::v1,
-    pod::{
-        InstanceId, Pod, PodId, TaskName, Version,
-        task_group::{Allocation, Launch, Target},
-    },
+    pod::{InstanceId, Pod, TaskName, Version},
 };
 
 /// Everything the scheduler knows. Made anew from the store at each start.
 #[derive(Debug)]
 pub struct Core {
     pub(super) settings: Settings,
-    framework: Option<v1::FrameworkId>,
+    pub(super) framework: Option<v1::FrameworkId>,
     connected: bool,
     /// By safe path, which is what task ids carry.
     pub(super) pods: BTreeMap<String, PodState>,
     /// Pods with an instance that waits for an offer.
-    waiting: BTreeSet<String>,
+    pub(super) waiting: BTreeSet<String>,
     /// What is due when; an entry may be stale, so whoever is woken looks again.
     timers: BTreeSet<(Duration, Timer)>,
-    offers: OfferStance,
+    pub(super) offers: OfferStance,
     unanswered: BTreeMap<String, Option<v1::AgentId>>,
     reconcile_pause: Duration,
+    reconcile_due: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    Revive,
+    Offers,
     Reconcile,
     Pod(String),
     Instance(InstanceId),
-}
-
-/// How we stand with the master's offers.
-#[derive(Debug, Default)]
-struct OfferStance {
-    suppressed: bool,
-    /// Something new waits that earlier refusals must not keep offers from.
-    revive: bool,
-    last_revive: Option<Duration>,
 }
 
 /// One pod, with all that is known of it.
@@ -92,44 +82,6 @@ pub enum DeploymentKind {
     Scale,
     Restart,
     Remove,
-}
-
-/// What became of the latest offers, to explain why a pod does not run.
-#[derive(Debug, Default)]
-pub(super) struct OfferLog {
-    pub processed: u64,
-    pub unused: u64,
-    pub latest: VecDeque<UnusedOffer>,
-}
-
-#[derive(Debug, Clone)]
-pub struct UnusedOffer {
-    pub offer: String,
-    pub agent: String,
-    pub host: String,
-    pub refused: Vec<Refused>,
-    pub at: Version,
-}
-
-/// Offers remembered for each pod, one for each agent.
-const REMEMBERED: usize = 20;
-
-impl OfferLog {
-    fn refused(&mut self, pool: &Pool, refused: Vec<Refused>, at: Version) {
-        self.processed = self.processed.saturating_add(1);
-        self.unused = self.unused.saturating_add(1);
-        self.latest.retain(|unused| unused.agent != pool.agent.value);
-        if self.latest.len() == REMEMBERED {
-            self.latest.pop_front();
-        }
-        self.latest.push_back(UnusedOffer {
-            offer: pool.offer.value.clone(),
-            agent: pool.agent.value.clone(),
-            host: pool.hostname.clone(),
-            refused,
-            at,
-        });
-    }
 }
 
 /// What the store held.
@@ -229,6 +181,7 @@ impl Core {
             offers: OfferStance::default(),
             unanswered: BTreeMap::new(),
             reconcile_pause,
+            reconcile_due: Duration::ZERO,
         }
     }
 
@@ -255,7 +208,8 @@ impl Core {
                 self.connected = false;
                 out.tell(Notice::Disconnected);
             }
-            Event::Offers(offers) => self.offered(&offers, &mut out),
+            Event::Offers(offers) => self.offered(offers, &mut out),
+            Event::Rescinded(offer) => self.offers.rescinded(&offer),
             Event::Update(status) => self.updated(&status, &mut out),
             Event::ExecutorEnded(executor) => self.executor_ended(&executor, &mut out),
             Event::Tick => self.tick(&mut out),
@@ -286,12 +240,7 @@ impl Core {
         });
         self.framework = Some(framework);
         self.connected = true;
-        // A new subscription starts with the master's default: offers for every role.
-        self.offers = OfferStance {
-            suppressed: false,
-            revive: !self.waiting.is_empty(),
-            last_revive: None,
-        };
+        self.offers = OfferStance::fresh(!self.waiting.is_empty());
         self.reconcile(out);
         let keys: Vec<String> = self.pods.keys().cloned().collect();
         for key in keys {
@@ -337,52 +286,12 @@ impl Core {
             };
             out.send(Effect::Reconcile(self.unanswered.iter().map(task).collect()));
         }
+        self.reconcile_due = out.stamp.now.saturating_add(self.reconcile_pause);
         out.wake(self.reconcile_pause, Timer::Reconcile);
         self.reconcile_pause = self
             .reconcile_pause
             .saturating_mul(2)
             .min(self.settings.reconcile_interval);
-    }
-
-    fn offered(&mut self, offers: &[v1::Offer], out: &mut Out) {
-        let Some(framework) = self.framework.clone() else {
-            return;
-        };
-        let mut idle = Vec::new();
-        let now = out.stamp.now;
-        for offer in offers {
-            let mut pool = Pool::new(offer);
-            let mut operations = Vec::new();
-            for key in self.waiting.clone() {
-                let Some(state) = self.pods.get_mut(&key) else {
-                    continue;
-                };
-                if state.backoff.until().is_some_and(|until| until > now) {
-                    continue;
-                }
-                place(&self.settings, &framework, state, &mut pool, &mut operations, out);
-                if !state.instances.values().any(Instance::is_scheduled) {
-                    self.waiting.remove(&key);
-                }
-            }
-            if operations.is_empty() {
-                idle.push(offer.id.clone());
-            } else {
-                out.send(Effect::Accept {
-                    offer: offer.id.clone(),
-                    operations,
-                });
-            }
-        }
-        if !idle.is_empty() {
-            let waits = !self.waiting.is_empty();
-            let refuse = if waits {
-                self.settings.decline_waiting
-            } else {
-                self.settings.decline_idle
-            };
-            out.send(Effect::Decline { offers: idle, refuse });
-        }
     }
 
     fn updated(&mut self, status: &v1::TaskStatus, out: &mut Out) {
@@ -480,17 +389,14 @@ impl Core {
 
     fn tick(&mut self, out: &mut Out) {
         let now = out.stamp.now;
-        while let Some((at, _)) = self.timers.first() {
-            if *at > now {
-                break;
-            }
-            let Some((_, timer)) = self.timers.pop_first() else {
-                break;
-            };
+        while self.timers.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((at, timer)) = self.timers.pop_first()
+        {
             match timer {
-                // `finish` looks at the offers after every step anyway.
-                Timer::Revive => {}
-                Timer::Reconcile if !self.connected => {}
+                Timer::Offers if self.connected => self.release_held(out),
+                Timer::Offers => {}
+                // Each subscription begins a round of its own; the timer of an earlier one means nothing.
+                Timer::Reconcile if !self.connected || at < self.reconcile_due => {}
                 Timer::Reconcile if self.unanswered.is_empty() => self.reconcile(out),
                 Timer::Reconcile => self.ask(out),
                 Timer::Pod(key) => {
@@ -528,180 +434,7 @@ impl Core {
         }
     }
 
-    // ---- people
-
-    fn create(&mut self, mut pod: Pod, out: &mut Out) -> Result<Accepted, Refusal> {
-        let key = pod.id.safe();
-        if self.pods.contains_key(&key) {
-            return Err(Refusal::Exists(pod.id));
-        }
-        let version = out.stamp.wall;
-        pod.version = Some(version);
-        let pod = Arc::new(pod);
-        let deployment = Deployment {
-            id: out.chance.uuid(),
-            kind: DeploymentKind::Create,
-            since: version,
-        };
-        let stored = StoredPod {
-            pod: pod.clone(),
-            version,
-            config: version,
-            removing: false,
-            deployment: Some(deployment),
-        };
-        out.store(Change::Version(pod.clone()));
-        out.store(Change::Pod(stored.clone()));
-        out.tell(Notice::PodCreated(pod.id.clone()));
-        let (instances, backoff, offers) = Default::default();
-        self.pods.insert(
-            key.clone(),
-            PodState {
-                stored,
-                instances,
-                backoff,
-                offers,
-                last_failure: None,
-            },
-        );
-        self.converge(&key, out);
-        Ok(Accepted {
-            deployment: deployment.id,
-            pod: Some(pod),
-            instances: Vec::new(),
-        })
-    }
-
-    fn update(&mut self, mut pod: Pod, force: bool, out: &mut Out) -> Result<Accepted, Refusal> {
-        let key = pod.id.safe();
-        let Some(state) = self.pods.get_mut(&key) else {
-            return self.create(pod, out);
-        };
-        state.locked(force)?;
-        let id = out.chance.uuid();
-        let before = &state.stored.pod;
-        pod.version = before.version;
-        if pod == **before && !state.stored.removing {
-            return Ok(Accepted {
-                deployment: id,
-                pod: Some(before.clone()),
-                instances: Vec::new(),
-            });
-        }
-        // Two updates in one millisecond still make two versions.
-        let version = if out.stamp.wall > state.stored.version {
-            out.stamp.wall
-        } else {
-            state.stored.version.next()
-        };
-        let kind = if pod.restarts(before) {
-            DeploymentKind::Restart
-        } else {
-            DeploymentKind::Scale
-        };
-        pod.version = Some(version);
-        let pod = Arc::new(pod);
-        state.supersede(out);
-        state.stored.pod = pod.clone();
-        state.stored.version = version;
-        state.stored.removing = false;
-        state.stored.deployment = Some(Deployment {
-            id,
-            kind,
-            since: version,
-        });
-        if kind == DeploymentKind::Restart {
-            state.stored.config = version;
-            state.backoff.reset();
-        }
-        out.store(Change::Version(pod.clone()));
-        out.store(Change::Pod(state.stored.clone()));
-        out.tell(Notice::PodUpdated(pod.id.clone()));
-        self.converge(&key, out);
-        Ok(Accepted {
-            deployment: id,
-            pod: Some(pod),
-            instances: Vec::new(),
-        })
-    }
-
-    fn remove(&mut self, id: &PodId, force: bool, out: &mut Out) -> Result<Accepted, Refusal> {
-        let key = id.safe();
-        let state = self
-            .pods
-            .get_mut(&key)
-            .ok_or_else(|| Refusal::Unknown(id.clone()))?;
-        state.locked(force)?;
-        let deployment = out.chance.uuid();
-        state.supersede(out);
-        state.stored.removing = true;
-        state.stored.deployment = Some(Deployment {
-            id: deployment,
-            kind: DeploymentKind::Remove,
-            since: out.stamp.wall,
-        });
-        out.store(Change::Pod(state.stored.clone()));
-        self.converge(&key, out);
-        Ok(Accepted {
-            deployment,
-            pod: None,
-            instances: Vec::new(),
-        })
-    }
-
-    fn kill(
-        &mut self,
-        pod: &PodId,
-        ids: &[InstanceId],
-        wipe: bool,
-        out: &mut Out,
-    ) -> Result<Accepted, Refusal> {
-        let key = pod.safe();
-        let state = self
-            .pods
-            .get_mut(&key)
-            .ok_or_else(|| Refusal::Unknown(pod.clone()))?;
-        let mut concerned = Vec::new();
-        for id in ids {
-            let Some(instance) = state.instances.get_mut(id) else {
-                continue;
-            };
-            concerned.push(instance.clone());
-            if wipe {
-                instance.goal = Goal::Decommissioned;
-                instance.timers.killed = None;
-                out.store(Change::Instance(instance.clone()));
-            } else {
-                self.settings.end(instance, out);
-            }
-        }
-        let pod = Some(state.stored.pod.clone());
-        self.converge(&key, out);
-        Ok(Accepted {
-            deployment: out.chance.uuid(),
-            pod,
-            instances: concerned,
-        })
-    }
-
     // ---- the end of every step
-
-    /// Puts a pod that changed back among those that wait, or takes it out.
-    pub(super) fn note_waiting(&mut self, key: &str, fresh: bool, out: &mut Out) {
-        let state = self
-            .pods
-            .get(key)
-            .filter(|state| state.instances.values().any(Instance::is_scheduled));
-        let Some(state) = state else {
-            self.waiting.remove(key);
-            return;
-        };
-        let newly = self.waiting.insert(key.to_owned());
-        match state.backoff.until().filter(|until| *until > out.stamp.now) {
-            Some(until) => out.wake(until - out.stamp.now, Timer::Pod(key.to_owned())),
-            None => self.offers.revive |= newly || fresh,
-        }
-    }
 
     fn finish(&mut self, mut out: Out) -> Vec<Effect> {
         if self.connected {
@@ -709,129 +442,6 @@ impl Core {
         }
         self.timers.extend(std::mem::take(&mut out.timers));
         out.effects()
-    }
-
-    /// REVIVE when something new waits, SUPPRESS when nothing does.
-    fn settle_offers(&mut self, out: &mut Out) {
-        if self.waiting.is_empty() {
-            if !self.offers.suppressed {
-                self.offers = OfferStance {
-                    suppressed: true,
-                    revive: false,
-                    last_revive: self.offers.last_revive,
-                };
-                out.send(Effect::Suppress);
-            }
-            return;
-        }
-        if !self.offers.revive && !self.offers.suppressed {
-            return;
-        }
-        let now = out.stamp.now;
-        match self
-            .offers
-            .last_revive
-            .map(|last| last.saturating_add(self.settings.revive_interval))
-        {
-            Some(due) if due > now => out.wake(due - now, Timer::Revive),
-            _ => {
-                self.offers = OfferStance {
-                    suppressed: false,
-                    revive: false,
-                    last_revive: Some(now),
-                };
-                out.send(Effect::Revive);
-            }
-        }
-    }
-}
-
-/// Places as many waiting instances of a pod on an offer as it can hold.
-fn place(
-    settings: &Settings,
-    framework: &v1::FrameworkId,
-    state: &mut PodState,
-    pool: &mut Pool,
-    operations: &mut Vec<v1::offer::Operation>,
-    out: &mut Out,
-) {
-    let StoredPod {
-        pod, version, config, ..
-    } = state.stored.clone();
-    for instance in state
-        .instances
-        .values_mut()
-        .filter(|instance| instance.is_scheduled())
-    {
-        if let Some(refused) = pool.still_has(&instance.id) {
-            state.offers.refused(pool, vec![refused], out.stamp.wall);
-            let waited = out.stamp.wall.millis().saturating_sub(instance.since.millis());
-            if Duration::from_millis(waited.unsigned_abs()) >= settings.executor_patience {
-                out.send(Effect::Shutdown {
-                    executor: v1::ExecutorId {
-                        value: instance.id.executor_id(),
-                    },
-                    agent: pool.agent.clone(),
-                });
-            }
-            continue;
-        }
-        let allocation = match pool.take(&pod, &mut out.chance) {
-            Ok(allocation) => allocation,
-            Err(refused) => {
-                state.offers.refused(pool, refused, out.stamp.wall);
-                return;
-            }
-        };
-        state.offers.processed = state.offers.processed.saturating_add(1);
-        (instance.version, instance.config) = (version, config);
-        operations.push(launch(settings, framework, &pod, instance, pool, allocation, out));
-    }
-}
-
-fn launch(
-    settings: &Settings,
-    framework: &v1::FrameworkId,
-    pod: &Pod,
-    instance: &mut Instance,
-    pool: &Pool,
-    allocation: Allocation,
-    out: &mut Out,
-) -> v1::offer::Operation {
-    let wall = out.stamp.wall;
-    instance.placed = Some(Placed {
-        agent: pool.agent.value.clone(),
-        host: pool.hostname.clone(),
-        host_ports: allocation.host_ports.clone(),
-    });
-    instance.tasks = pod
-        .containers
-        .iter()
-        .map(|container| (container.name.clone(), InstanceTask::sent(wall)))
-        .collect();
-    instance.settle(wall);
-    instance.timers.sent = Some(out.stamp.now);
-    out.wake(settings.launch_timeout, Timer::Instance(instance.id.clone()));
-    out.store(Change::Instance(instance.clone()));
-    out.tell(changed(instance));
-    let target = Target {
-        framework: framework.clone(),
-        agent: pool.agent.clone(),
-        hostname: pool.hostname.clone(),
-        allocation,
-    };
-    let launch = Launch {
-        pod,
-        version: instance.version,
-        instance: &instance.id,
-        incarnation: instance.incarnation,
-        target: &target,
-        options: &settings.launch,
-    };
-    v1::offer::Operation {
-        r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
-        launch_group: Some(launch.operation()),
-        ..Default::default()
     }
 }
 
@@ -860,39 +470,5 @@ impl Settings {
             instance.timers.killed = Some(out.stamp.now);
             out.wake(self.kill_retry, Timer::Instance(instance.id.clone()));
         }
-    }
-}
-
-impl PodState {
-    fn locked(&self, force: bool) -> Result<(), Refusal> {
-        match self.stored.deployment {
-            Some(deployment) if !force => Err(Refusal::Locked {
-                deployment: deployment.id,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// The running deployment, if any, gives way to another.
-    fn supersede(&mut self, out: &mut Out) {
-        if let Some(deployment) = self.stored.deployment.take() {
-            out.tell(Notice::DeploymentFailed {
-                id: deployment.id,
-                pod: self.stored.pod.id.clone(),
-            });
-        }
-    }
-}
-
-impl Pod {
-    /// Whether running instances of `before` have to be replaced by instances of this definition.
-    fn restarts(&self, before: &Pod) -> bool {
-        let mut same = before.clone();
-        same.version = self.version;
-        same.scaling.clone_from(&self.scaling);
-        same.executor_resources = self.executor_resources;
-        same.scheduling.kill_selection = self.scheduling.kill_selection;
-        same.scheduling.unreachable_strategy = self.scheduling.unreachable_strategy;
-        same != *self
     }
 }

@@ -5,6 +5,8 @@
 //! between the two finds either nothing or an instance that reconciliation settles.
 //!
 //! * [`machine`]: the state and its transitions
+//! * `commands`: what people ask for
+//! * `offers`: used, held for a moment, or declined; and when to ask for more
 //! * `converge`: what a pod needs next, from what it wants and what it has
 //! * [`instance`]: one copy of a pod and the condition its tasks put it in
 //! * [`matching`]: which offer can hold an instance, and why another cannot
@@ -12,12 +14,14 @@
 //! * [`status`]: the same state in the words of the API
 
 mod backoff;
+mod commands;
 mod converge;
 mod effect;
 mod event;
 pub mod instance;
 pub mod machine;
 pub mod matching;
+mod offers;
 mod rollout;
 pub mod status;
 

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::{
     instance::{Addresses, Condition, Goal, Instance, InstanceTask},
-    machine::{Core, Deployment, DeploymentKind, PodState, UnusedOffer},
+    machine::{Core, Deployment, DeploymentKind, PodState},
     matching::Reason,
+    offers::UnusedOffer,
 };
 use crate::{
     mesos::v1::TaskState,

@@ -69,6 +69,9 @@ struct World {
     kills: Vec<String>,
     shutdowns: Vec<String>,
     wants_offers: bool,
+    /// The offer that is out.
+    outstanding: Option<v1::OfferId>,
+    offers_made: usize,
     connected: bool,
     slots: usize,
     /// Messages from the scheduler to the master vanish.
@@ -103,6 +106,8 @@ impl World {
             kills: Vec::new(),
             shutdowns: Vec::new(),
             wants_offers: true,
+            outstanding: None,
+            offers_made: 0,
             connected: false,
             slots: 100,
             deaf: false,
@@ -155,21 +160,31 @@ impl World {
                     continue;
                 }
                 _ if !self.connected || self.deaf => continue,
-                Effect::Accept { operations, .. } => operations.into_iter().for_each(|op| self.launch(op)),
+                Effect::Accept { offer, operations } => {
+                    let valid = self.outstanding.take_if(|out| *out == offer).is_some();
+                    operations.into_iter().for_each(|op| self.launch(op, valid));
+                }
                 Effect::Kill { task, .. } => self.kills.push(task.value),
                 Effect::Reconcile(tasks) => self.reconcile(tasks),
                 Effect::Revive => self.wants_offers = true,
                 Effect::Suppress => self.wants_offers = false,
                 Effect::Shutdown { executor, .. } => self.shutdowns.push(executor.value),
-                Effect::Acknowledge { .. } | Effect::Decline { .. } => {}
+                Effect::Decline { offers, .. } => drop(self.outstanding.take_if(|out| offers.contains(out))),
+                Effect::Acknowledge { .. } => {}
             }
             sent = true;
         }
     }
 
-    fn launch(&mut self, operation: v1::offer::Operation) {
+    fn launch(&mut self, operation: v1::offer::Operation, valid: bool) {
         let group = operation.launch_group.unwrap();
         let executor = group.executor.executor_id.value;
+        if !valid {
+            let dropped = |task: v1::TaskInfo| status(&task.task_id.value, TaskState::TaskDropped);
+            self.updates
+                .extend(group.task_group.tasks.into_iter().map(dropped));
+            return;
+        }
         assert!(
             self.executors.insert(executor.clone()),
             "{executor} of the last run has not ended"
@@ -228,13 +243,23 @@ impl World {
             .collect()
     }
 
-    /// What the agent has free, and what it still has of ours.
-    fn offer(&self, slots: usize) -> v1::Offer {
-        let id = |value: &String| v1::ExecutorId { value: value.clone() };
-        v1::Offer {
-            executor_ids: self.executors.iter().map(id).collect(),
+    /// Offers what the agent has free; names what it still has of ours.
+    fn offer(&mut self, slots: usize) {
+        let executor = |value: &String| v1::ExecutorId { value: value.clone() };
+        let offer = v1::Offer {
+            executor_ids: self.executors.iter().map(executor).collect(),
             ..offer(slots)
-        }
+        };
+        self.offer_exactly(offer);
+    }
+
+    fn offer_exactly(&mut self, offer: v1::Offer) {
+        self.offers_made += 1;
+        let id = v1::OfferId {
+            value: format!("O{}", self.offers_made),
+        };
+        self.outstanding = Some(id.clone());
+        self.step(Event::Offers(vec![v1::Offer { id, ..offer }]));
     }
 
     /// Executors end a while after their last task.
@@ -263,6 +288,7 @@ impl World {
     fn connect(&mut self) {
         self.connected = true;
         self.wants_offers = true;
+        self.outstanding = None;
         self.step(Event::Registered(v1::FrameworkId {
             value: "F".to_owned(),
         }));
@@ -270,9 +296,13 @@ impl World {
 
     /// One round of a well-behaved cluster.
     fn round(&mut self) {
-        if self.connected && self.wants_offers && self.live().len() < self.slots {
-            let offers = vec![self.offer(self.slots - self.live().len())];
-            self.step(Event::Offers(offers));
+        if self.deaf {
+            // An answer may have been lost.
+            self.outstanding = None;
+        }
+        let free = self.slots.saturating_sub(self.live().len());
+        if self.connected && self.wants_offers && self.outstanding.is_none() && free > 0 {
+            self.offer(free);
         }
         self.executors_end();
         for id in std::mem::take(&mut self.kills) {
@@ -513,7 +543,7 @@ fn an_instance_does_not_meet_the_executor_of_its_last_run() {
         world.step(Event::Update(Box::new(update)));
     }
     assert!(world.wants_offers);
-    world.step(Event::Offers(vec![world.offer(9)]));
+    world.offer(9);
     assert_eq!(world.alive(), 0);
     let message = world.state("/p").unwrap().message.unwrap();
     assert!(message.contains("of the last run has not ended"), "{message}");
@@ -522,7 +552,7 @@ fn an_instance_does_not_meet_the_executor_of_its_last_run() {
     // On another agent the same id is another executor.
     let elsewhere = offer(9);
     world.executors.clear();
-    world.step(Event::Offers(vec![elsewhere]));
+    world.offer_exactly(elsewhere);
     assert_eq!(world.alive(), 1);
     assert!(world.executors.contains(&executor));
 }
@@ -536,7 +566,7 @@ fn the_end_of_the_old_executor_brings_new_offers_at_once() {
     for update in std::mem::take(&mut world.updates) {
         world.step(Event::Update(Box::new(update)));
     }
-    world.step(Event::Offers(vec![world.offer(9)]));
+    world.offer(9);
     world.now += Duration::from_secs(1);
     world.wants_offers = false;
     world.executors_end();
@@ -544,6 +574,32 @@ fn the_end_of_the_old_executor_brings_new_offers_at_once() {
     world.round();
     assert!(world.live().iter().all(|task| task.ends_with(".2")));
     assert_eq!(world.alive(), 1);
+}
+
+#[test]
+fn an_offer_that_nobody_needs_is_held_for_the_next_pod_and_then_given_back() {
+    let mut world = World::new();
+    world.connect();
+    world.now += Duration::from_secs(10);
+    world.offer(9);
+    assert!(world.outstanding.is_some(), "held");
+    world.wants_offers = false;
+    world.command(Command::Create(definition(1, "x"))).unwrap();
+    assert_eq!(world.alive(), 1, "no other offer was needed");
+
+    world.offer(8);
+    assert!(world.outstanding.is_some());
+    world.now += settings().offer_linger;
+    world.step(Event::Tick);
+    assert!(world.outstanding.is_none() && !world.wants_offers);
+
+    // What the master took back is not used.
+    world.offer(8);
+    let rescinded = world.outstanding.take().unwrap();
+    world.step(Event::Rescinded(rescinded));
+    world.command(update(2, "x")).unwrap();
+    assert_eq!(world.alive(), 1);
+    assert!(world.wants_offers);
 }
 
 #[test]
@@ -557,7 +613,7 @@ fn an_executor_that_does_not_end_is_told_to() {
         world.step(Event::Update(Box::new(update)));
     }
     world.now += Duration::from_secs(100);
-    world.step(Event::Offers(vec![world.offer(9)]));
+    world.offer(9);
     assert_eq!((world.alive(), &world.shutdowns), (0, &vec![executor]));
 }
 
@@ -620,7 +676,7 @@ fn what_cannot_be_placed_waits_and_says_why() {
     world.command(Command::Create(definition(3, "x"))).unwrap();
     world.settle();
     assert_eq!(world.alive(), 1);
-    world.step(Event::Offers(vec![offer(0)]));
+    world.offer_exactly(offer(0));
     let state = world.state("/p").unwrap();
     assert_eq!(state.status, Overall::Degraded);
     assert!(state.message.unwrap().contains("InsufficientCpus"));
@@ -785,7 +841,7 @@ proptest! {
                     match by {
                         0 => world.round(),
                         1 => world.step(Event::Tick),
-                        2 => world.step(Event::Offers(vec![world.offer(3)])),
+                        2 => world.offer(3),
                         _ => drop(world.command(update(instances, &command.to_string()))),
                     }
                     world.restart();

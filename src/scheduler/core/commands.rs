@@ -1,0 +1,201 @@
+//! What people ask for.
+
+use std::sync::Arc;
+
+use super::{
+    effect::{Change, Notice},
+    event::{Accepted, Refusal},
+    instance::Goal,
+    machine::{Core, Deployment, DeploymentKind, Out, PodState, StoredPod},
+};
+use crate::pod::{InstanceId, Pod, PodId};
+
+impl Core {
+    pub(super) fn create(&mut self, mut pod: Pod, out: &mut Out) -> Result<Accepted, Refusal> {
+        let key = pod.id.safe();
+        if self.pods.contains_key(&key) {
+            return Err(Refusal::Exists(pod.id));
+        }
+        let version = out.stamp.wall;
+        pod.version = Some(version);
+        let pod = Arc::new(pod);
+        let deployment = Deployment {
+            id: out.chance.uuid(),
+            kind: DeploymentKind::Create,
+            since: version,
+        };
+        let stored = StoredPod {
+            pod: pod.clone(),
+            version,
+            config: version,
+            removing: false,
+            deployment: Some(deployment),
+        };
+        out.store(Change::Version(pod.clone()));
+        out.store(Change::Pod(stored.clone()));
+        out.tell(Notice::PodCreated(pod.id.clone()));
+        let (instances, backoff, offers) = Default::default();
+        self.pods.insert(
+            key.clone(),
+            PodState {
+                stored,
+                instances,
+                backoff,
+                offers,
+                last_failure: None,
+            },
+        );
+        self.converge(&key, out);
+        Ok(Accepted {
+            deployment: deployment.id,
+            pod: Some(pod),
+            instances: Vec::new(),
+        })
+    }
+
+    pub(super) fn update(&mut self, mut pod: Pod, force: bool, out: &mut Out) -> Result<Accepted, Refusal> {
+        let key = pod.id.safe();
+        let Some(state) = self.pods.get_mut(&key) else {
+            return self.create(pod, out);
+        };
+        state.locked(force)?;
+        let id = out.chance.uuid();
+        let before = &state.stored.pod;
+        pod.version = before.version;
+        if pod == **before && !state.stored.removing {
+            return Ok(Accepted {
+                deployment: id,
+                pod: Some(before.clone()),
+                instances: Vec::new(),
+            });
+        }
+        // Two updates in one millisecond still make two versions.
+        let version = if out.stamp.wall > state.stored.version {
+            out.stamp.wall
+        } else {
+            state.stored.version.next()
+        };
+        let kind = if pod.restarts(before) {
+            DeploymentKind::Restart
+        } else {
+            DeploymentKind::Scale
+        };
+        pod.version = Some(version);
+        let pod = Arc::new(pod);
+        state.supersede(out);
+        state.stored.pod = pod.clone();
+        state.stored.version = version;
+        state.stored.removing = false;
+        state.stored.deployment = Some(Deployment {
+            id,
+            kind,
+            since: version,
+        });
+        if kind == DeploymentKind::Restart {
+            state.stored.config = version;
+            state.backoff.reset();
+        }
+        out.store(Change::Version(pod.clone()));
+        out.store(Change::Pod(state.stored.clone()));
+        out.tell(Notice::PodUpdated(pod.id.clone()));
+        self.converge(&key, out);
+        Ok(Accepted {
+            deployment: id,
+            pod: Some(pod),
+            instances: Vec::new(),
+        })
+    }
+
+    pub(super) fn remove(&mut self, id: &PodId, force: bool, out: &mut Out) -> Result<Accepted, Refusal> {
+        let key = id.safe();
+        let state = self
+            .pods
+            .get_mut(&key)
+            .ok_or_else(|| Refusal::Unknown(id.clone()))?;
+        state.locked(force)?;
+        let deployment = out.chance.uuid();
+        state.supersede(out);
+        state.stored.removing = true;
+        state.stored.deployment = Some(Deployment {
+            id: deployment,
+            kind: DeploymentKind::Remove,
+            since: out.stamp.wall,
+        });
+        out.store(Change::Pod(state.stored.clone()));
+        self.converge(&key, out);
+        Ok(Accepted {
+            deployment,
+            pod: None,
+            instances: Vec::new(),
+        })
+    }
+
+    pub(super) fn kill(
+        &mut self,
+        pod: &PodId,
+        ids: &[InstanceId],
+        wipe: bool,
+        out: &mut Out,
+    ) -> Result<Accepted, Refusal> {
+        let key = pod.safe();
+        let state = self
+            .pods
+            .get_mut(&key)
+            .ok_or_else(|| Refusal::Unknown(pod.clone()))?;
+        let mut concerned = Vec::new();
+        for id in ids {
+            let Some(instance) = state.instances.get_mut(id) else {
+                continue;
+            };
+            concerned.push(instance.clone());
+            if wipe {
+                instance.goal = Goal::Decommissioned;
+                instance.timers.killed = None;
+                out.store(Change::Instance(instance.clone()));
+            } else {
+                self.settings.end(instance, out);
+            }
+        }
+        let pod = Some(state.stored.pod.clone());
+        self.converge(&key, out);
+        Ok(Accepted {
+            deployment: out.chance.uuid(),
+            pod,
+            instances: concerned,
+        })
+    }
+}
+
+impl PodState {
+    fn locked(&self, force: bool) -> Result<(), Refusal> {
+        match self.stored.deployment {
+            Some(deployment) if !force => Err(Refusal::Locked {
+                deployment: deployment.id,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The running deployment, if any, gives way to another.
+    fn supersede(&mut self, out: &mut Out) {
+        if let Some(deployment) = self.stored.deployment.take() {
+            out.tell(Notice::DeploymentFailed {
+                id: deployment.id,
+                pod: self.stored.pod.id.clone(),
+            });
+        }
+    }
+}
+
+impl Pod {
+    /// Whether running instances of `before` have to be replaced by instances of this definition.
+    fn restarts(&self, before: &Pod) -> bool {
+        let mut same = before.clone();
+        same.version = self.version;
+        same.scaling.clone_from(&self.scaling);
+        same.executor_resources = self.executor_resources;
+        same.scheduling.kill_selection = self.scheduling.kill_selection;
+        same.scheduling.unreachable_strategy = self.scheduling.unreachable_strategy;
+        same != *self
+    }
+}

@@ -1,0 +1,318 @@
+//! What becomes of offers: used, held for a moment, or declined; and when to ask for more.
+//!
+//! What is not needed now may be needed in the next instant: people post pods one after the other, and a scheduler that
+//! sends every offer back at once has to ask for it again each time. So offers that nobody waits for are held for a
+//! short while before they are declined and the master is told to be quiet.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    effect::{Change, Effect},
+    event::Settings,
+    instance::{Instance, InstanceTask, Placed},
+    machine::{Core, Out, PodState, StoredPod, Timer, changed},
+    matching::{Pool, Refused},
+};
+use crate::{
+    mesos::v1,
+    pod::{
+        Pod, Version,
+        task_group::{Allocation, Launch, Target},
+    },
+};
+
+/// How we stand with the master's offers.
+#[derive(Debug, Default)]
+pub(super) struct OfferStance {
+    suppressed: bool,
+    /// Something new waits that earlier refusals must not keep offers from.
+    pub revive: bool,
+    last_revive: Option<Duration>,
+    last_use: Option<Duration>,
+    /// Offers nobody waits for yet, the oldest first, with the time they came.
+    held: VecDeque<(Duration, v1::Offer)>,
+}
+
+impl OfferStance {
+    /// A new subscription starts with the master's default: offers for every role. Those of the old one are void.
+    pub fn fresh(revive: bool) -> Self {
+        OfferStance {
+            revive,
+            ..OfferStance::default()
+        }
+    }
+
+    /// An offer that the master took back.
+    pub fn rescinded(&mut self, offer: &v1::OfferId) {
+        self.held.retain(|(_, held)| held.id != *offer);
+    }
+}
+
+/// What became of the latest offers, to explain why a pod does not run.
+#[derive(Debug, Default)]
+pub(super) struct OfferLog {
+    pub processed: u64,
+    pub unused: u64,
+    pub latest: VecDeque<UnusedOffer>,
+}
+
+#[derive(Debug, Clone)]
+pub struct UnusedOffer {
+    pub offer: String,
+    pub agent: String,
+    pub host: String,
+    pub refused: Vec<Refused>,
+    pub at: Version,
+}
+
+/// Offers remembered for each pod, one for each agent.
+const REMEMBERED: usize = 20;
+
+impl OfferLog {
+    fn refused(&mut self, pool: &Pool, refused: Vec<Refused>, at: Version) {
+        self.processed = self.processed.saturating_add(1);
+        self.unused = self.unused.saturating_add(1);
+        self.latest.retain(|unused| unused.agent != pool.agent.value);
+        if self.latest.len() == REMEMBERED {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(UnusedOffer {
+            offer: pool.offer.value.clone(),
+            agent: pool.agent.value.clone(),
+            host: pool.hostname.clone(),
+            refused,
+            at,
+        });
+    }
+}
+
+impl Core {
+    pub(super) fn offered(&mut self, offers: Vec<v1::Offer>, out: &mut Out) {
+        let now = out.stamp.now;
+        self.offers
+            .held
+            .extend(offers.into_iter().map(|offer| (now, offer)));
+        if !self.waiting.is_empty() {
+            self.place_on_held(out);
+        }
+        if let Some((since, _)) = self.offers.held.front() {
+            let linger = self
+                .settings
+                .offer_linger
+                .saturating_sub(now.saturating_sub(*since));
+            out.wake(linger, Timer::Offers);
+        }
+    }
+
+    /// Gives what waits a place on the offers at hand, and declines those that are of no use to it.
+    fn place_on_held(&mut self, out: &mut Out) {
+        let Some(framework) = self.framework.clone() else {
+            return;
+        };
+        let now = out.stamp.now;
+        let mut useless = Vec::new();
+        for (since, offer) in std::mem::take(&mut self.offers.held) {
+            if self.waiting.is_empty() {
+                self.offers.held.push_back((since, offer));
+                continue;
+            }
+            let mut pool = Pool::new(&offer);
+            let mut operations = Vec::new();
+            for key in self.waiting.clone() {
+                let Some(state) = self.pods.get_mut(&key) else {
+                    continue;
+                };
+                if state.backoff.until().is_some_and(|until| until > now) {
+                    continue;
+                }
+                place(&self.settings, &framework, state, &mut pool, &mut operations, out);
+                if !state.instances.values().any(Instance::is_scheduled) {
+                    self.waiting.remove(&key);
+                }
+            }
+            if operations.is_empty() {
+                useless.push(offer.id);
+            } else {
+                self.offers.last_use = Some(now);
+                out.send(Effect::Accept {
+                    offer: offer.id,
+                    operations,
+                });
+            }
+        }
+        if !useless.is_empty() {
+            let refuse = self.settings.decline_waiting;
+            out.send(Effect::Decline {
+                offers: useless,
+                refuse,
+            });
+        }
+    }
+
+    /// Offers that nobody came to wait for in their time go back.
+    pub(super) fn release_held(&mut self, out: &mut Out) {
+        let now = out.stamp.now;
+        let mut declined = Vec::new();
+        while let Some((since, offer)) = self.offers.held.pop_front() {
+            let until = since.saturating_add(self.settings.offer_linger);
+            if until > now {
+                out.wake(until - now, Timer::Offers);
+                self.offers.held.push_front((since, offer));
+                break;
+            }
+            declined.push(offer.id);
+        }
+        if !declined.is_empty() {
+            let refuse = self.settings.decline_idle;
+            out.send(Effect::Decline {
+                offers: declined,
+                refuse,
+            });
+        }
+    }
+
+    /// Puts a pod that changed back among those that wait, or takes it out.
+    pub(super) fn note_waiting(&mut self, key: &str, fresh: bool, out: &mut Out) {
+        let state = self
+            .pods
+            .get(key)
+            .filter(|state| state.instances.values().any(Instance::is_scheduled));
+        let Some(state) = state else {
+            self.waiting.remove(key);
+            return;
+        };
+        let newly = self.waiting.insert(key.to_owned());
+        match state.backoff.until().filter(|until| *until > out.stamp.now) {
+            Some(until) => out.wake(until - out.stamp.now, Timer::Pod(key.to_owned())),
+            None => self.offers.revive |= newly || fresh,
+        }
+    }
+
+    /// What waits takes what is at hand; then REVIVE when something new still waits, SUPPRESS when nothing does.
+    pub(super) fn settle_offers(&mut self, out: &mut Out) {
+        if !self.waiting.is_empty() && !self.offers.held.is_empty() {
+            self.place_on_held(out);
+        }
+        let now = out.stamp.now;
+        if self.waiting.is_empty() {
+            self.offers.revive = false;
+            let linger = self.settings.offer_linger;
+            let quiet = self.offers.last_use.map(|last| last.saturating_add(linger));
+            match quiet.filter(|quiet| *quiet > now) {
+                // What is left of an offer that was used just now is on its way, and the next pod may be, too.
+                Some(quiet) => out.wake(quiet - now, Timer::Offers),
+                None if !self.offers.suppressed && self.offers.held.is_empty() => {
+                    self.offers.suppressed = true;
+                    out.send(Effect::Suppress);
+                }
+                None => {}
+            }
+            return;
+        }
+        if !self.offers.revive && !self.offers.suppressed {
+            return;
+        }
+        match self
+            .offers
+            .last_revive
+            .map(|last| last.saturating_add(self.settings.revive_interval))
+        {
+            Some(due) if due > now => out.wake(due - now, Timer::Offers),
+            _ => {
+                self.offers.suppressed = false;
+                self.offers.revive = false;
+                self.offers.last_revive = Some(now);
+                out.send(Effect::Revive);
+            }
+        }
+    }
+}
+
+/// Places as many waiting instances of a pod on an offer as it can hold.
+fn place(
+    settings: &Settings,
+    framework: &v1::FrameworkId,
+    state: &mut PodState,
+    pool: &mut Pool,
+    operations: &mut Vec<v1::offer::Operation>,
+    out: &mut Out,
+) {
+    let StoredPod {
+        pod, version, config, ..
+    } = state.stored.clone();
+    for instance in state
+        .instances
+        .values_mut()
+        .filter(|instance| instance.is_scheduled())
+    {
+        if let Some(refused) = pool.still_has(&instance.id) {
+            state.offers.refused(pool, vec![refused], out.stamp.wall);
+            let waited = out.stamp.wall.millis().saturating_sub(instance.since.millis());
+            if Duration::from_millis(waited.unsigned_abs()) >= settings.executor_patience {
+                out.send(Effect::Shutdown {
+                    executor: v1::ExecutorId {
+                        value: instance.id.executor_id(),
+                    },
+                    agent: pool.agent.clone(),
+                });
+            }
+            continue;
+        }
+        let allocation = match pool.take(&pod, &mut out.chance) {
+            Ok(allocation) => allocation,
+            Err(refused) => {
+                state.offers.refused(pool, refused, out.stamp.wall);
+                return;
+            }
+        };
+        state.offers.processed = state.offers.processed.saturating_add(1);
+        (instance.version, instance.config) = (version, config);
+        operations.push(launch(settings, framework, &pod, instance, pool, allocation, out));
+    }
+}
+
+fn launch(
+    settings: &Settings,
+    framework: &v1::FrameworkId,
+    pod: &Pod,
+    instance: &mut Instance,
+    pool: &Pool,
+    allocation: Allocation,
+    out: &mut Out,
+) -> v1::offer::Operation {
+    let wall = out.stamp.wall;
+    instance.placed = Some(Placed {
+        agent: pool.agent.value.clone(),
+        host: pool.hostname.clone(),
+        host_ports: allocation.host_ports.clone(),
+    });
+    instance.tasks = pod
+        .containers
+        .iter()
+        .map(|container| (container.name.clone(), InstanceTask::sent(wall)))
+        .collect();
+    instance.settle(wall);
+    instance.timers.sent = Some(out.stamp.now);
+    out.wake(settings.launch_timeout, Timer::Instance(instance.id.clone()));
+    out.store(Change::Instance(instance.clone()));
+    out.tell(changed(instance));
+    let target = Target {
+        framework: framework.clone(),
+        agent: pool.agent.clone(),
+        hostname: pool.hostname.clone(),
+        allocation,
+    };
+    let launch = Launch {
+        pod,
+        version: instance.version,
+        instance: &instance.id,
+        incarnation: instance.incarnation,
+        target: &target,
+        options: &settings.launch,
+    };
+    v1::offer::Operation {
+        r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
+        launch_group: Some(launch.operation()),
+        ..Default::default()
+    }
+}
