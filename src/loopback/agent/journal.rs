@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::book::Violation;
+use super::violation::Violation;
 use crate::mesos::{
     codec::Encoding,
     v1::{

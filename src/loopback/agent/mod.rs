@@ -30,6 +30,7 @@ mod server;
 mod station;
 mod status;
 mod token;
+mod violation;
 mod workdir;
 
 use std::{
@@ -47,13 +48,14 @@ use tokio::{sync::mpsc as queue, task::spawn_local};
 
 pub(in crate::loopback) use self::hosted::{Hosted, News, Site};
 pub use self::{
-    book::{Stage, TaskRecord, Update, Violation, is_terminal},
+    book::{Stage, TaskRecord, Update, is_terminal},
     builder::{AgentBuilder, StartError, default_executor},
     core::UnknownTask,
     journal::{Entry, History, Journal, Killed, Phase, What},
     line::line,
     mischief::Chunks,
     outcome::{Outcome, TaskEnd},
+    violation::Violation,
 };
 use self::{
     builder::{LaunchRequest, Plan},

@@ -3,8 +3,9 @@
 use std::{fmt, process::ExitStatus};
 
 use super::{
-    book::{Stage, TaskRecord, Violation},
+    book::{Stage, TaskRecord},
     journal::{History, Killed, What},
+    violation::Violation,
 };
 use crate::mesos::v1::TaskState;
 

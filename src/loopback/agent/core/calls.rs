@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc};
 
 use super::{
     super::{
-        book::Violation,
+        violation::Violation,
         journal::What,
         link::{Events, Link},
         rules::Refusal,
