@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     io::{self, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     time::Duration,
 };
@@ -57,7 +57,11 @@ pub struct Response {
 
 impl Connection {
     pub fn tcp(facts: &Facts) -> Self {
-        let socket = TcpStream::connect(facts.endpoint).unwrap();
+        Connection::to(facts.endpoint)
+    }
+
+    pub fn to(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_nodelay(true).unwrap();
         Connection {
@@ -112,7 +116,7 @@ impl Connection {
         Ok(response)
     }
 
-    fn head(&mut self) -> io::Result<Response> {
+    pub fn head(&mut self) -> io::Result<Response> {
         let end = loop {
             if let Some(end) = self.ahead.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 break end;

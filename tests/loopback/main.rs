@@ -1,4 +1,4 @@
-//! The loopback agent, seen from the executor's side of the wire.
+//! The loopback agent, seen from the executor's side of the wire, and the loopback master, seen from the scheduler's.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -7,6 +7,7 @@ mod command;
 mod conformance;
 mod hostile;
 mod life;
+mod master;
 mod recovery;
 mod traps;
 

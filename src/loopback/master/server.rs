@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Body, Frame, Incoming},
+    body::{Body, Frame, Incoming, SizeHint},
     header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
     server::conn::http1,
     service::service_fn,
@@ -143,6 +143,13 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         matches!(self, Answer::Whole(None))
     }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Answer::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Answer::Events { .. } => SizeHint::default(),
+        }
+    }
 }
 
 async fn handle(
@@ -150,7 +157,12 @@ async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
     let (head, body) = request.into_parts();
-    let body = Limited::new(body, LARGEST_BODY).collect().await;
+    // What is announced as too long need not even be sent.
+    let announced = body.size_hint().lower();
+    let body = match announced > LARGEST_BODY as u64 {
+        true => Err("length limit exceeded".into()),
+        false => Limited::new(body, LARGEST_BODY).collect().await,
+    };
     let answer = match body {
         Ok(body) => answer(&station, &head, &body.to_bytes()),
         Err(error) => Err(Refusal {
