@@ -45,7 +45,8 @@ const MISSED_BEATS: u32 = 5;
 const LARGEST_RECORD: usize = 256 << 20;
 /// What we read of the sentence that comes with a refusal.
 const LONGEST_REFUSAL: usize = 4 << 10;
-const EVENTS: usize = 64;
+/// What comes while one batch is being stored is the next batch.
+const EVENTS: usize = 256;
 
 /// Who we are to the master.
 #[derive(Debug, Clone)]
@@ -101,6 +102,10 @@ impl service::Master for Session {
             // Only when the task was aborted with us.
             None => pending().await,
         }
+    }
+
+    fn ready(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
     }
 
     fn send(&mut self, effect: Effect) {

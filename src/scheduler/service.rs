@@ -34,6 +34,9 @@ pub trait Master {
     /// The next event. May be dropped and called again at any time.
     fn next(&mut self) -> impl Future<Output = Event>;
 
+    /// The next event if it is here already.
+    fn ready(&mut self) -> Option<Event>;
+
     /// Sends a call, or drops it when there is no subscription; the core repeats what matters.
     fn send(&mut self, effect: Effect);
 
@@ -227,10 +230,13 @@ impl<M: Master> Service<M> {
                 () = tick => Input::Event(Event::Tick),
             };
             let mut batch = VecDeque::from([first]);
-            while batch.len() < BATCH
-                && let Ok(request) = self.requests.try_recv()
-            {
-                batch.push_back(Input::Request(request));
+            while batch.len() < BATCH {
+                let event = self.master.ready().map(Input::Event);
+                let request = self.requests.try_recv().ok().map(Input::Request);
+                if event.is_none() && request.is_none() {
+                    break;
+                }
+                batch.extend(event.into_iter().chain(request));
             }
             self.take(batch).await?;
         }
@@ -304,4 +310,114 @@ pub fn wall_clock() -> Version {
         .unwrap_or(Duration::ZERO);
     let millis = i64::try_from(since.as_millis()).unwrap_or(0);
     Version::from_millis(millis).unwrap_or(Version::EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        mesos::v1,
+        pod::{self, Profile, task_group},
+        scheduler::core::Saved,
+    };
+
+    /// A store that takes its time, and counts.
+    #[derive(Default, Clone)]
+    struct Slow {
+        transactions: Arc<AtomicUsize>,
+        stored: Arc<Mutex<BTreeSet<String>>>,
+    }
+
+    impl Store for Slow {
+        fn load(&mut self) -> Result<Saved, StoreError> {
+            Ok(Saved::default())
+        }
+
+        fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+            std::thread::sleep(Duration::from_millis(5));
+            self.transactions.fetch_add(1, Ordering::SeqCst);
+            for change in changes {
+                if let Change::Pod(stored) = change {
+                    self.stored.lock().unwrap().insert(stored.pod.id.to_string());
+                }
+            }
+            Ok(())
+        }
+
+        fn versions(&mut self, _: &PodId) -> Result<Vec<Version>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        fn version(&mut self, _: &PodId, _: Version) -> Result<Option<Pod>, StoreError> {
+            Ok(None)
+        }
+    }
+
+    /// A master whose every word is here at once.
+    struct Talkative(VecDeque<Event>);
+
+    impl Master for Talkative {
+        async fn next(&mut self) -> Event {
+            match self.0.pop_front() {
+                Some(event) => event,
+                None => std::future::pending().await,
+            }
+        }
+
+        fn ready(&mut self) -> Option<Event> {
+            self.0.pop_front()
+        }
+
+        fn send(&mut self, _: Effect) {}
+
+        fn remember(&mut self, _: &str) {}
+    }
+
+    fn settings() -> Settings {
+        Settings::new(task_group::Options {
+            delivery: task_group::Delivery::AgentDefault,
+            variable_prefix: String::new(),
+            bridge_name: "b".to_owned(),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_comes_together_is_stored_together_and_before_it_is_answered() {
+        let store = Slow::default();
+        let registered = |n: usize| {
+            Event::Registered(v1::FrameworkId {
+                value: format!("F{n}"),
+            })
+        };
+        let master = Talkative((0..100).map(registered).collect());
+        let (service, handle) = Service::start(settings(), Box::new(store.clone()), |_| master).unwrap();
+        let running = tokio::spawn(service.run());
+        let creations = (0..100).map(|n| {
+            let (handle, store) = (handle.clone(), store.clone());
+            tokio::spawn(async move {
+                let definition = json!({"id": format!("/p{n}"), "containers":
+                    [{"name": "c", "resources": {}, "exec": {"command": {"shell": "x"}}}]});
+                let pod = pod::read(&definition, &Profile::default()).unwrap().pod;
+                handle.command(Command::Create(pod)).await.unwrap().unwrap();
+                assert!(store.stored.lock().unwrap().contains(&format!("/p{n}")));
+            })
+        });
+        for creation in creations.collect::<Vec<_>>() {
+            creation.await.unwrap();
+        }
+        let transactions = store.transactions.load(Ordering::SeqCst);
+        assert!(transactions <= 10, "{transactions} transactions for 200 changes");
+        drop(handle);
+        running.await.unwrap().unwrap();
+    }
 }
