@@ -18,8 +18,36 @@ use crate::{
 
 const DEPLOYMENT: HeaderName = HeaderName::from_static("marathon-deployment-id");
 
+/// The longest sentence of the framework below us that is passed on.
+const LONGEST_SENTENCE: usize = 4 << 10;
+
+/// What is turned away before it comes to us is told in the same shape as everything else.
+async fn in_our_shape(response: Response<Body>) -> Response<Body> {
+    let is_json = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/json");
+    let status = response.status();
+    let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(is_json);
+    if ours || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, LONGEST_SENTENCE)
+        .await
+        .unwrap_or_default();
+    let message = match text.is_empty() {
+        true => status.canonical_reason().unwrap_or_default().into(),
+        false => String::from_utf8_lossy(&text),
+    };
+    let mut shaped = Failure::new(status, json!({"message": message})).into_response();
+    for (name, value) in &parts.headers {
+        shaped.headers_mut().entry(name).or_insert_with(|| value.clone());
+    }
+    shaped.headers_mut().remove(header::CONTENT_LENGTH);
+    shaped
+}
+
 /// What every answer carries.
-pub(super) async fn headers(leader: String, mut response: Response<Body>) -> Response<Body> {
+pub(super) async fn headers(leader: String, response: Response<Body>) -> Response<Body> {
+    let mut response = in_our_shape(response).await;
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
@@ -50,11 +78,16 @@ pub(super) fn deployed(status: StatusCode, deployment: Uuid, answer: impl IntoRe
 pub(super) struct Failure {
     status: StatusCode,
     body: Value,
+    allow: &'static str,
 }
 
 impl Failure {
     fn new(status: StatusCode, body: Value) -> Self {
-        Failure { status, body }
+        Failure {
+            status,
+            body,
+            allow: "",
+        }
     }
 
     pub fn not_found(message: impl Into<String>) -> Self {
@@ -65,9 +98,13 @@ impl Failure {
         Failure::not_found(format!("Pod '{id}' does not exist"))
     }
 
-    pub fn method() -> Self {
+    /// `allow`: the methods that are known here; where it is empty, the router adds them.
+    pub fn method(allow: &'static str) -> Self {
         let body = json!({"message": "this method is not known here"});
-        Failure::new(StatusCode::METHOD_NOT_ALLOWED, body)
+        Failure {
+            allow,
+            ..Failure::new(StatusCode::METHOD_NOT_ALLOWED, body)
+        }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -84,7 +121,12 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let mut response = (self.status, Json(self.body)).into_response();
+        if !self.allow.is_empty() {
+            let allow = HeaderValue::from_static(self.allow);
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        response
     }
 }
 
@@ -154,8 +196,15 @@ pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
     if body.is_empty() {
         return Err(Failure::bad_request("Please specify data in JSON format"));
     }
-    serde_json::from_slice(body).map_err(|error| {
-        let body = json!({"message": "Invalid JSON", "details": error.to_string()});
-        Failure::new(StatusCode::BAD_REQUEST, body)
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
+        // It is JSON, but not what belongs here.
+        serde_json::error::Category::Data => Failure::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            json!({"message": "Invalid JSON", "details": [{"path": "/", "errors": [error.to_string()]}]}),
+        ),
+        _ => Failure::new(
+            StatusCode::BAD_REQUEST,
+            json!({"message": "Invalid JSON", "details": error.to_string()}),
+        ),
     })
 }

@@ -50,7 +50,7 @@ pub fn router(context: Context) -> Router {
         .route("/v2/queue", get(queue::queue))
         .route("/v2/deployments", get(queue::deployments))
         .fallback(async || Failure::not_found("there is nothing at this path"))
-        .method_not_allowed_fallback(async || Failure::method())
+        .method_not_allowed_fallback(async || Failure::method(""))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::map_response(move |response| {
             headers(leader.clone(), response)

@@ -49,7 +49,7 @@ pub(super) async fn collection(
             Ok(Json(pods).into_response())
         }
         Method::POST => create(&context, &body).await,
-        _ => Err(Failure::method()),
+        _ => Err(Failure::method("GET, HEAD, POST")),
     }
 }
 
@@ -61,6 +61,12 @@ pub(super) async fn one(
     body: Bytes,
 ) -> Result<Response, Failure> {
     let target = path::parse(&rest)?;
+    // The server leaves the body of its answer away.
+    let method = if method == Method::HEAD {
+        Method::GET
+    } else {
+        method
+    };
     match (method, target) {
         (Method::GET, Target::AllStatuses) => {
             let statuses = context
@@ -101,7 +107,10 @@ pub(super) async fn one(
         }
         (Method::DELETE, Target::Instance(id, instance)) => {
             let killed = kill(&context, id, vec![instance.clone()], is_set(&parameters.wipe)).await?;
-            let killed = killed.instances.first().map(view);
+            let killed = killed
+                .instances
+                .first()
+                .map(|instance| view(killed.pod.as_deref(), instance));
             let missing = || Failure::not_found(format!("Task '{instance}' does not exist"));
             Ok(Json(killed.ok_or_else(missing)?).into_response())
         }
@@ -113,12 +122,12 @@ pub(super) async fn one(
                 .collect::<Result<Vec<InstanceId>, _>>();
             let ids = parsed.map_err(path::BadTarget::from)?;
             let killed = kill(&context, id, ids, is_set(&parameters.wipe)).await?;
+            let view = |instance: &Instance| view(killed.pod.as_deref(), instance);
             Ok(Json(killed.instances.iter().map(view).collect::<Vec<_>>()).into_response())
         }
-        (Method::HEAD, Target::Pod(_) | Target::Status(_) | Target::AllStatuses) => {
-            Ok(StatusCode::OK.into_response())
-        }
-        _ => Err(Failure::method()),
+        (_, Target::Pod(_)) => Err(Failure::method("GET, HEAD, PUT, DELETE")),
+        (_, Target::Instance(..) | Target::Instances(_)) => Err(Failure::method("DELETE")),
+        _ => Err(Failure::method("GET, HEAD")),
     }
 }
 
@@ -191,18 +200,22 @@ async fn kill(
 }
 
 /// An instance in the API's words, as it was when the call came.
-fn view(instance: &Instance) -> Value {
+fn view(pod: Option<&Pod>, instance: &Instance) -> Value {
+    let checks = pod.is_some_and(|pod| pod.containers.iter().any(|c| c.health_check.is_some()));
+    let healthy = checks.then(|| instance.tasks.values().all(|task| task.healthy != Some(false)));
     json!({
         "instanceId": instance.id.to_string(),
         "state": {
             "condition": instance.condition,
             "since": instance.since,
             "activeSince": instance.active_since,
+            "healthy": healthy,
             "goal": instance.goal,
         },
         "agentInfo": instance.placed.as_ref().map(|placed| json!({
             "host": placed.host, "agentId": placed.agent, "attributes": [],
         })),
         "runSpecVersion": instance.version,
+        "unreachableStrategy": pod.map(|pod| pod.scheduling.unreachable_strategy),
     })
 }

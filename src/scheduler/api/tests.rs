@@ -27,6 +27,10 @@ impl Master for NoMaster {
         std::future::pending().await
     }
 
+    fn ready(&mut self) -> Option<Event> {
+        None
+    }
+
     fn send(&mut self, _: Effect) {}
 
     fn remember(&mut self, _: &str) {}
@@ -311,9 +315,122 @@ async fn the_server_says_what_it_is() {
     assert_eq!(api.get("/ping").await.status, StatusCode::OK);
 }
 
+/// Whatever goes wrong, and wherever, clients find an object with a `message`.
 #[tokio::test]
-async fn bodies_are_bounded() {
+async fn every_refusal_has_a_message_and_every_answer_its_headers() {
     let api = Api::start();
-    let huge = api.send(Method::POST, "/v2/pods", vec![b' '; 5 << 20]).await;
-    assert_eq!(huge.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let huge = vec![b' '; 5 << 20];
+    for (method, path, body, status) in [
+        (Method::POST, "/v2/pods", huge, 413),
+        (Method::GET, "/v2/pods/%ff", vec![], 400),
+        (Method::GET, "/v2/pods/UPPER", vec![], 422),
+        (Method::GET, "/v2/pods/a::nonsense", vec![], 404),
+        (Method::GET, "/v2/pods/a?force=true&force=false", vec![], 400),
+        (Method::DELETE, "/v2/pods", vec![], 405),
+        (Method::POST, "/v2/pods/a", vec![], 405),
+        (Method::GET, "/v2/pods/a::instances", vec![], 405),
+        (Method::DELETE, "/v2/pods/a::instances", b"{}".to_vec(), 422),
+        (Method::DELETE, "/v2/pods/a::instances", b"[1]".to_vec(), 422),
+        (Method::DELETE, "/v2/pods/a::instances", b"[".to_vec(), 400),
+        (Method::DELETE, "/v2/pods/a::instances", b"[]".to_vec(), 404),
+        (Method::PUT, "/v2/pods/a::status", vec![], 405),
+        (Method::DELETE, "/v2/info", vec![], 405),
+        (Method::GET, "/", vec![], 404),
+    ] {
+        let answer = api.send(method.clone(), path, body).await;
+        assert_eq!(answer.status, status, "{method} {path}");
+        assert!(
+            answer.body["message"].is_string(),
+            "{method} {path}: {}",
+            answer.body
+        );
+        assert_eq!(
+            answer.headers["content-type"], "application/json",
+            "{method} {path}"
+        );
+        assert!(
+            status != 405 || !answer.headers["allow"].is_empty(),
+            "{method} {path}"
+        );
+        for (name, value) in [
+            ("cache-control", "no-cache, no-store, must-revalidate"),
+            ("pragma", "no-cache"),
+            ("expires", "0"),
+            ("x-marathon-leader", "http://here:8080"),
+        ] {
+            assert_eq!(answer.headers[name], value, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let api = Api::start();
+    api.post(&pod("x", 1)).await;
+    for (path, status) in [
+        ("/v2/pods", 200),
+        ("/v2/pods/", 200),
+        ("/v2/pods/team/web", 200),
+        ("/v2/pods/team/web::status", 200),
+        ("/v2/pods/other", 404),
+        ("/v2/pods/other::status", 404),
+    ] {
+        let answer = api.send(Method::HEAD, path, Body::empty()).await;
+        assert_eq!(answer.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_pod_that_is_put_is_created() {
+    let api = Api::start();
+    let answer = api
+        .send(Method::PUT, "/v2/pods//team/web/", pod("x", 1).to_string())
+        .await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(answer.headers.contains_key("Marathon-Deployment-Id"));
+    assert!(!answer.headers.contains_key("Location"));
+    assert_eq!(api.get("/v2/pods/team/web").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_locked_pod_yields_to_force() {
+    let api = Api::start();
+    api.post(&pod("x", 1)).await;
+    for (query, status) in [
+        ("", 409),
+        ("?force=false", 409),
+        ("?force=True", 200),
+        ("?force", 200),
+    ] {
+        let path = format!("/v2/pods/team/web{query}");
+        let change = pod(&format!("x {query}"), 1).to_string();
+        let answer = api.send(Method::PUT, &path, change).await;
+        assert_eq!(answer.status, status, "{query}");
+    }
+    assert_eq!(
+        api.send(Method::DELETE, "/v2/pods/team/web", Body::empty())
+            .await
+            .status,
+        409
+    );
+}
+
+#[tokio::test]
+async fn the_history_outlives_the_pod_but_is_listed_only_with_it() {
+    let api = Api::start();
+    let first = api.post(&pod("x", 0)).await.body["version"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    api.send(Method::DELETE, "/v2/pods/team/web?force=true", Body::empty())
+        .await;
+    assert_eq!(api.get("/v2/pods/team/web::versions").await.status, 404);
+    let path = format!("/v2/pods/team/web::versions/{first}");
+    assert_eq!(api.get(&path).await.status, 200);
+    let offset = path.replace('Z', "%2B00:00");
+    assert_eq!(api.get(&offset).await.status, 200, "any offset is understood");
+    api.post(&pod("y", 0)).await;
+    let versions = api.get("/v2/pods/team/web::versions").await.body;
+    assert_eq!(versions.as_array().unwrap().len(), 2);
+    assert_eq!(versions[0], first);
 }

@@ -34,17 +34,7 @@ impl Core {
         out.store(Change::Version(pod.clone()));
         out.store(Change::Pod(stored.clone()));
         out.tell(Notice::PodCreated(pod.id.clone()));
-        let (instances, backoff, offers) = Default::default();
-        self.pods.insert(
-            key.clone(),
-            PodState {
-                stored,
-                instances,
-                backoff,
-                offers,
-                last_failure: None,
-            },
-        );
+        self.pods.insert(key.clone(), PodState::new(stored));
         self.converge(&key, out);
         Ok(Accepted {
             deployment: deployment.id,
@@ -83,6 +73,9 @@ impl Core {
         pod.version = Some(version);
         let pod = Arc::new(pod);
         state.supersede(out);
+        state
+            .editions
+            .insert(state.stored.version, state.stored.pod.clone());
         state.stored.pod = pod.clone();
         state.stored.version = version;
         state.stored.removing = false;
@@ -188,6 +181,12 @@ impl PodState {
 }
 
 impl Pod {
+    /// Whether this container has a health check.
+    pub(super) fn is_checked(&self, container: &str) -> bool {
+        let named = self.containers.iter().find(|known| known.name == container);
+        named.is_some_and(|known| known.health_check.is_some())
+    }
+
     /// Whether running instances of `before` have to be replaced by instances of this definition.
     fn restarts(&self, before: &Pod) -> bool {
         let mut same = before.clone();

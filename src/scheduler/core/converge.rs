@@ -31,6 +31,7 @@ impl Core {
             fresh |= state.fill(out);
         }
         state.pursue(&self.settings, out);
+        state.drop_editions();
         let gone = state.close(out);
         if gone {
             self.pods.remove(key);
@@ -45,15 +46,10 @@ impl PodState {
         instance.config == self.stored.config
     }
 
-    fn is_checked(&self, container: &str) -> bool {
-        let checks = |candidate: &crate::pod::model::Container| {
-            candidate.name == container && candidate.health_check.is_some()
-        };
-        self.stored.pod.containers.iter().any(checks)
-    }
-
+    /// By the checks it was launched with: a check that came later says nothing about it.
     fn is_ready(&self, instance: &Instance) -> bool {
-        instance.is_ready(|container| self.is_checked(container))
+        let edition = self.edition_of(instance);
+        instance.is_ready(|container| edition.is_checked(container))
     }
 
     fn forget(&mut self, id: &InstanceId, out: &mut Out) {
@@ -67,7 +63,7 @@ impl PodState {
         let over: Vec<InstanceId> = self
             .instances
             .values()
-            .filter(|instance| instance.is_over())
+            .filter(|instance| instance.is_over() || instance.is_given_up())
             .map(|i| i.id.clone())
             .collect();
         for id in over {
@@ -229,7 +225,8 @@ impl PodState {
             let Some(instance) = self.instances.get_mut(&id) else {
                 continue;
             };
-            if instance.is_scheduled() {
+            if instance.is_scheduled() || instance.condition == Condition::Unreachable {
+                // It may come back from where it is now; then it is a stranger and told to go.
                 self.forget(&id, out);
             } else if instance.goal != Goal::Decommissioned {
                 instance.goal = Goal::Decommissioned;

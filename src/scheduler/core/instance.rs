@@ -196,6 +196,11 @@ impl Instance {
         !self.is_scheduled() && self.tasks.values().all(|task| task.condition.is_terminal())
     }
 
+    /// To go for good, and out of reach: nobody waits for its end.
+    pub fn is_given_up(&self) -> bool {
+        self.goal == Goal::Decommissioned && self.condition == Condition::Unreachable
+    }
+
     /// Runs, and every check that there is says so.
     pub fn is_ready(&self, checked: impl Fn(&str) -> bool) -> bool {
         self.condition == Condition::Running

@@ -52,10 +52,42 @@ pub(super) enum Timer {
 #[derive(Debug)]
 pub(super) struct PodState {
     pub stored: StoredPod,
+    /// Older definitions that instances still run.
+    pub editions: BTreeMap<Version, Arc<Pod>>,
     pub instances: BTreeMap<InstanceId, Instance>,
     pub backoff: Backoff,
     pub offers: OfferLog,
     pub last_failure: Option<Instance>,
+}
+
+impl PodState {
+    pub fn new(stored: StoredPod) -> Self {
+        PodState {
+            stored,
+            editions: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            backoff: Backoff::default(),
+            offers: OfferLog::default(),
+            last_failure: None,
+        }
+    }
+
+    /// What an instance was launched as, which may no longer be what the pod is.
+    pub fn edition_of(&self, instance: &Instance) -> &Arc<Pod> {
+        let older = || self.editions.get(&instance.version);
+        match instance.version == self.stored.version {
+            true => &self.stored.pod,
+            false => older().unwrap_or(&self.stored.pod),
+        }
+    }
+
+    /// Forgets the definitions that nothing runs any more.
+    pub fn drop_editions(&mut self) {
+        let (instances, newest) = (&self.instances, self.stored.version);
+        self.editions.retain(|version, _| {
+            *version != newest && instances.values().any(|instance| instance.version == *version)
+        });
+    }
 }
 
 /// What is stored of a pod.
@@ -90,6 +122,8 @@ pub struct Saved {
     pub framework: Option<String>,
     pub pods: Vec<StoredPod>,
     pub instances: Vec<Instance>,
+    /// Versions other than the newest that instances run.
+    pub editions: Vec<Arc<Pod>>,
 }
 
 /// What one step has to say, sorted so that storing comes first.
@@ -146,24 +180,19 @@ impl Core {
     pub fn restore(settings: Settings, saved: Saved) -> Self {
         let mut pods: BTreeMap<String, PodState> = BTreeMap::new();
         for stored in saved.pods {
-            let key = stored.pod.id.safe();
-            let (instances, backoff, offers) = Default::default();
-            pods.insert(
-                key,
-                PodState {
-                    stored,
-                    instances,
-                    backoff,
-                    offers,
-                    last_failure: None,
-                },
-            );
+            pods.insert(stored.pod.id.safe(), PodState::new(stored));
+        }
+        for edition in saved.editions {
+            if let (Some(state), Some(version)) = (pods.get_mut(&edition.id.safe()), edition.version) {
+                state.editions.insert(version, edition);
+            }
         }
         for instance in saved.instances {
             if let Some(state) = pods.get_mut(&instance.pod.safe()) {
                 state.instances.insert(instance.id.clone(), instance);
             }
         }
+        pods.values_mut().for_each(PodState::drop_editions);
         let holds_scheduled = |state: &PodState| state.instances.values().any(Instance::is_scheduled);
         let waiting = pods
             .iter()

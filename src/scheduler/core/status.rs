@@ -236,7 +236,7 @@ fn pod_status(state: &PodState, now: Version) -> PodStatus {
     let instances: Vec<InstanceStatus> = state
         .instances
         .values()
-        .map(|instance| instance_status(pod, instance, now))
+        .map(|instance| instance_status(state.edition_of(instance), instance, now))
         .collect();
     let stable = instances
         .iter()
@@ -349,18 +349,13 @@ fn first_message(instance: &Instance) -> Option<String> {
 }
 
 fn instance_state(pod: &Pod, instance: &Instance) -> (InstanceState, Option<&'static str>) {
-    let checked = |name: &str| {
-        pod.containers
-            .iter()
-            .any(|c| c.name == name && c.health_check.is_some())
-    };
     match instance.condition {
         Condition::Scheduled | Condition::Provisioned if instance.goal == Goal::Running => {
             (InstanceState::Pending, None)
         }
         Condition::Scheduled | Condition::Provisioned => (InstanceState::Terminal, None),
         Condition::Staging | Condition::Starting => (InstanceState::Staging, None),
-        Condition::Running if instance.is_ready(checked) => (InstanceState::Stable, None),
+        Condition::Running if instance.is_ready(|name| pod.is_checked(name)) => (InstanceState::Stable, None),
         Condition::Running => (
             InstanceState::Degraded,
             Some("at least one container is not healthy"),
@@ -450,7 +445,7 @@ fn container_status(
         termination: (!active).then(|| ContainerEnd {
             message: task.message.clone(),
         }),
-        last_updated: now,
+        last_updated: task.since,
         last_changed: task.since,
     }
 }

@@ -1,6 +1,10 @@
 //! The embedded store: one SQLite file.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use serde::{Serialize, de::DeserializeOwned};
@@ -167,10 +171,22 @@ impl Store for Sqlite {
             .map_err(self.doing("read"))?;
         let pods: Vec<StoredPod> = self.records("pod")?;
         let instances: Vec<Instance> = self.records("instance")?;
+        let newest: BTreeMap<&PodId, Version> = pods.iter().map(|s| (&s.pod.id, s.version)).collect();
+        let older: BTreeSet<(&PodId, Version)> = instances
+            .iter()
+            .filter(|instance| newest.get(&instance.pod) != Some(&instance.version))
+            .map(|instance| (&instance.pod, instance.version))
+            .collect();
+        let mut editions = Vec::new();
+        for (id, version) in older {
+            // One that has dropped out of the history is no reason not to start.
+            editions.extend(self.version(id, version)?.map(Arc::new));
+        }
         Ok(Saved {
             framework,
             pods,
             instances,
+            editions,
         })
     }
 
@@ -213,8 +229,6 @@ impl Store for Sqlite {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;
