@@ -182,7 +182,8 @@ fn what_cannot_be_placed_waits_and_says_why() {
     world.offer_exactly(offer(0));
     let state = world.state("/p").unwrap();
     assert_eq!(state.status, Overall::Degraded);
-    assert!(state.message.unwrap().contains("InsufficientCpus"));
+    let message = state.message.unwrap();
+    assert!(message.contains("cpus wanted in pieces, 0 offered"), "{message}");
     let queue = world.core.queue(world.now);
     assert_eq!(queue[0].count, 2);
     assert_eq!(
