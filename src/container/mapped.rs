@@ -5,12 +5,7 @@
 //! of its own users and for nothing else. File systems that came from elsewhere (images, volumes) are shown with
 //! mapped owners, by mounts that translate.
 
-use std::{
-    fmt,
-    os::fd::{OwnedFd},
-    str::FromStr,
-    sync::Arc,
-};
+use std::{fmt, os::fd::OwnedFd, str::FromStr, sync::Arc};
 
 /// Users and groups of the host that stand for 0, 1, 2, …
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

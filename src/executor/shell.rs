@@ -33,8 +33,7 @@ use crate::{
     container::janitor,
     group::{Effect, Event, Failure, Machine, Settings, Stamp},
     mesos::v1::executor as wire,
-    network,
-    sys,
+    network, sys,
 };
 
 /// When launches are over, most likely.

@@ -1,6 +1,9 @@
 //! One cgroup, wherever it has directories.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use super::{
     CgroupError,
@@ -15,6 +18,8 @@ use super::{
 pub(super) struct Cgroup {
     pub(super) name: String,
     pub(super) branches: Vec<Branch>,
+    /// What version 2 has switched on here; the same for as long as we live.
+    enabled: OnceLock<String>,
 }
 
 #[derive(Debug)]
@@ -24,11 +29,16 @@ pub(super) struct Branch {
 }
 
 impl Cgroup {
+    pub(super) fn of(name: String, branches: Vec<Branch>) -> Cgroup {
+        Cgroup {
+            name,
+            branches,
+            enabled: OnceLock::new(),
+        }
+    }
+
     pub(super) fn create(parents: &[Arc<Home>], name: &str) -> Result<Cgroup, CgroupError> {
-        let mut cgroup = Cgroup {
-            name: name.into(),
-            branches: Vec::with_capacity(parents.len()),
-        };
+        let mut cgroup = Cgroup::of(name.into(), Vec::with_capacity(parents.len()));
         for parent in parents {
             let node = parent.node.create(name)?;
             let home = Arc::new(Home {
@@ -89,7 +99,8 @@ impl Cgroup {
         if v2.iter().all(|setting| self.v1(setting.controller).is_some()) {
             return Ok(());
         }
-        let enabled = node.read_opt("cgroup.controllers").unwrap_or_default();
+        let read = || node.read_opt("cgroup.controllers").unwrap_or_default();
+        let enabled = self.enabled.get_or_init(read);
         for setting in v2.iter().filter(|setting| self.v1(setting.controller).is_none()) {
             let name = setting.controller.v2_name().unwrap_or_default();
             if enabled.split_ascii_whitespace().any(|other| other == name) {

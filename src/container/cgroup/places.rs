@@ -210,11 +210,11 @@ impl Layout {
             notes.extend(open_for_children(&home.node, &directory));
         }
         let cgroup = Cgroup::create(&self.homes, &directory)?;
-        for branch in &cgroup.branches {
-            // Old kernels sum up only where told to, before there are children.
-            if branch.home.node.read_opt("memory.use_hierarchy").as_deref() == Some("0\n") {
-                branch.home.node.write("memory.use_hierarchy", "1")?;
-            }
+        // Old kernels sum up only where told to, before there are children.
+        if let Some(memory) = cgroup.v1(Controller::Memory)
+            && memory.read_opt("memory.use_hierarchy").as_deref() == Some("0\n")
+        {
+            memory.write("memory.use_hierarchy", "1")?;
         }
         cgroup.apply(limits)?;
         if let Some(v2) = cgroup.v2() {

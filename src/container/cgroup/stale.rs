@@ -51,10 +51,7 @@ pub fn remove_stale(cgroups: &[(PathBuf, Option<u64>)]) -> Vec<Outcome> {
     }
     for (name, found) in by_name {
         let (paths, branches): (Vec<&PathBuf>, Vec<Branch>) = found.into_iter().unzip();
-        let mut cgroup = Cgroup {
-            name: name.to_string_lossy().into_owned(),
-            branches,
-        };
+        let mut cgroup = Cgroup::of(name.to_string_lossy().into_owned(), branches);
         let killed = kill_until_empty(&cgroup);
         for (path, branch) in paths.into_iter().zip(std::mem::take(&mut cgroup.branches)) {
             out.push((

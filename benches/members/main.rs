@@ -1,7 +1,7 @@
-//! Members without an executor round them: how long from a plan to the last exec, side by side with crun and runc on
-//! the same root file systems, and what an init takes.
+//! Members without an executor round them: how long from a plan to the last exec, side by side with crun, runc
+//! and podman on the same root file systems, and what an init takes; then pods, as an agent sees them.
 //!
-//! `cargo bench --bench members`; `PODLING_BENCH_RUNS` changes the number of runs. Ours and theirs take turns, with a
+//! `cargo bench --bench members` takes four minutes; `PODLING_BENCH_RUNS` changes the number of runs. Ours and theirs take turns, with a
 //! pause of 150 ms before each: back to back, the kernel is warmer than it ever is on an agent. Raw results go to
 //! `benches/results/members.json`.
 //!
@@ -11,13 +11,14 @@
 // A benchmark that cannot go on may end at once.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod peers;
+mod pods;
+
 use std::{
     collections::BTreeMap,
     env, fs,
-    path::{Path, PathBuf},
-    process::{Command as Tool, Stdio},
-    sync::{Arc, mpsc},
-    thread,
+    path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -68,7 +69,7 @@ async fn measure() {
     let runs = env::var("PODLING_BENCH_RUNS")
         .ok()
         .and_then(|runs| runs.parse().ok())
-        .unwrap_or(100);
+        .unwrap_or(60);
     let directory = tempfile::Builder::new()
         .prefix("podling-bench-")
         .tempdir()
@@ -89,27 +90,35 @@ async fn measure() {
         made: 0,
         results: BTreeMap::new(),
     };
-    let tools: Vec<_> = ["crun", "runc"]
-        .into_iter()
-        .filter_map(|tool| Peer::new(tool, bench.directory.path()))
-        .collect();
-    for _ in 0..bench.runs {
+    let before = pods::machine();
+    let peers = peers::peers(bench.directory.path());
+    for run in 0..bench.runs {
         for count in [1, 3, 10] {
             bench.start(Kind::Bare, "without image", count).await;
             bench.start(Kind::Full, "overlay, filter, cgroups", count).await;
         }
         bench.exec().await;
-        for peer in &tools {
+        for peer in &peers {
+            // One takes as long as all the others together, again and again.
+            if peer.name == "podman" && run % 5 > 0 {
+                continue;
+            }
             for count in [1, 3] {
                 tokio::time::sleep(PAUSE).await;
-                let took = peer.run(count);
+                let took = peer.run(count).unwrap();
                 bench.note(format!("{} run, {count}", peer.name), took);
             }
         }
     }
+    match pods::measure(bench.directory.path(), bench.runs / 4) {
+        Some(measured) => measured.into_iter().for_each(|(name, took)| {
+            took.into_iter().for_each(|took| bench.note(name.clone(), took));
+        }),
+        None => println!("without pods: umoci is not installed"),
+    }
     bench.churn().await;
     bench.memory().await;
-    bench.report();
+    bench.report(&before);
 }
 
 impl Bench {
@@ -262,7 +271,7 @@ impl Bench {
         end(running).await;
     }
 
-    fn report(&self) {
+    fn report(&self, before: &serde_json::Value) {
         println!(
             "{:<56} {:>9} {:>9} {:>9} {:>9}",
             "microseconds", "minimum", "median", "p99", "runs"
@@ -287,17 +296,26 @@ impl Bench {
             );
         }
         let median = |name: &str| shown.get(name).and_then(|value| value["median"].as_f64());
-        for peer in ["crun", "runc"] {
+        for peer in ["crun", "runc", "podman"] {
             for count in [1, 3] {
                 let ours = median(&format!("overlay, filter, cgroups, {count}: plan to last exec"));
                 if let (Some(ours), Some(theirs)) = (ours, median(&format!("{peer} run, {count}"))) {
                     println!("{count} member(s): {:.3} of {peer}", ours / theirs);
                 }
+                let pod = median(&format!(
+                    "pod, cached image, own network, {count}: LAUNCH_GROUP to last RUNNING"
+                ));
+                if let (Some(pod), Some(theirs)) = (pod, median(&format!("{peer} run, {count}"))) {
+                    println!("  as a pod with a network: {:.3} of {peer}", pod / theirs);
+                }
             }
         }
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
         fs::create_dir_all(&directory).unwrap();
-        let text = serde_json::to_string_pretty(&json!({"unit": "us", "results": shown})).unwrap();
+        let text = serde_json::to_string_pretty(&json!({
+            "unit": "us", "before": before, "after": pods::machine(), "results": shown,
+        }))
+        .unwrap();
         fs::write(directory.join("members.json"), text).unwrap();
     }
 }
@@ -332,75 +350,6 @@ async fn join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
         }
     })
     .await
-}
-
-/// Another runtime with its bundle, run by a thread that does not see version 2 cgroups beside those of version 1:
-/// crun refuses such machines.
-struct Peer {
-    name: &'static str,
-    runs: mpsc::Sender<usize>,
-    took: mpsc::Receiver<Duration>,
-}
-
-impl Peer {
-    fn new(name: &'static str, directory: &Path) -> Option<Self> {
-        Tool::new(name)
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .ok()?;
-        let bundle = directory.join(format!("bundle-{name}"));
-        make_root(&bundle.join("rootfs"));
-        Tool::new("crun").arg("spec").current_dir(&bundle).status().ok()?;
-        let config = bundle.join("config.json");
-        let mut spec: serde_json::Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
-        spec["process"]["terminal"] = json!(false);
-        spec["process"]["args"] = json!(["/bin/true"]);
-        spec["linux"]["namespaces"]
-            .as_array_mut()
-            .unwrap()
-            .retain(|namespace| namespace["type"] != "network");
-        fs::write(&config, spec.to_string()).unwrap();
-
-        let (runs, orders) = mpsc::channel();
-        let (answer, took) = mpsc::channel();
-        let state: PathBuf = directory.join(format!("state-{name}"));
-        thread::spawn(move || {
-            sys::mount::separate_thread().unwrap();
-            Tool::new("mount")
-                .args(["--make-rprivate", "/"])
-                .status()
-                .unwrap();
-            let _ = Tool::new("umount")
-                .arg("/sys/fs/cgroup/unified")
-                .stderr(Stdio::null())
-                .status();
-            for (number, count) in orders.iter().enumerate() {
-                let begin = Instant::now();
-                for member in 0..count {
-                    let id = format!("podling-bench-{}-{number}-{member}", std::process::id());
-                    let status = Tool::new(name)
-                        .arg("--root")
-                        .arg(&state)
-                        .args(["run", "-b"])
-                        .arg(&bundle)
-                        .arg(id)
-                        .status();
-                    assert!(status.unwrap().success(), "{name}");
-                }
-                if answer.send(begin.elapsed()).is_err() {
-                    break;
-                }
-            }
-        });
-        Some(Self { name, runs, took })
-    }
-
-    fn run(&self, count: usize) -> Duration {
-        self.runs.send(count).unwrap();
-        self.took.recv().unwrap()
-    }
 }
 
 fn make_root(root: &Path) {
