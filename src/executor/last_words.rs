@@ -66,11 +66,11 @@ impl Streams {
         let mut lines = text.lines().rev().map(str::trim);
         let line =
             lines.find(|line| !line.is_empty() && !self.notes.iter().any(|note| note.trim() == *line))?;
-        let mut words: String = line
+        let plain: String = line
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
-            .take(LONGEST)
             .collect();
+        let mut words: String = plain.trim().chars().take(LONGEST).collect();
         if words.chars().count() == LONGEST {
             words.push('…');
         }
