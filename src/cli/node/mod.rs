@@ -11,11 +11,14 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Ended, networks};
-use crate::container::{
-    cgroup,
-    host::{self, Facts, Finding, Grade},
-    janitor::{self, Report},
+use super::{Ended, Failure, networks};
+use crate::{
+    container::{
+        cgroup,
+        host::{self, Facts, Finding, Grade},
+        janitor::{self, Report},
+    },
+    executor::config::Effective,
 };
 
 #[derive(Debug, Subcommand)]
@@ -57,8 +60,14 @@ pub(super) struct CheckCommand {
 impl CheckCommand {
     /// Exit code 1 if members cannot run here as asked.
     fn run(self) -> Ended {
-        let facts = Facts::gather(&cgroup::Config::default());
-        let mut findings = host::findings(&facts);
+        // As the executors of this node would be.
+        let variables: Vec<_> = std::env::vars_os().collect();
+        let (cgroups, settings) = match Effective::load(&variables) {
+            Ok(effective) => (effective.config.cgroups.clone(), settings(&effective)),
+            Err(error) => (cgroup::Config::default(), broken(&Failure::from(error))),
+        };
+        let mut findings = vec![settings];
+        findings.extend(host::findings(&Facts::gather(&cgroups)));
         networks::findings(&mut findings)?;
         let overall = host::overall(&findings);
         let mut out = io::stdout().lock();
@@ -74,6 +83,28 @@ impl CheckCommand {
             Grade::Good | Grade::Lesser => ExitCode::SUCCESS,
             Grade::Missing => ExitCode::FAILURE,
         })
+    }
+}
+
+fn settings(effective: &Effective) -> Finding {
+    let changed: Vec<_> = effective.changed().map(|(key, ..)| key).collect();
+    Finding {
+        name: "settings",
+        grade: Grade::Good,
+        found: match changed.as_slice() {
+            [] => "as they come".to_owned(),
+            changed => format!("changed: {}", changed.join(", ")),
+        },
+        consequence: None,
+    }
+}
+
+fn broken(why: &Failure) -> Finding {
+    Finding {
+        name: "settings",
+        grade: Grade::Missing,
+        found: why.to_string(),
+        consequence: Some("no executor starts on this node"),
     }
 }
 

@@ -4,11 +4,11 @@ use std::{rc::Rc, sync::Arc};
 
 use super::{
     super::{
-        violation::Violation,
         journal::What,
         link::{Events, Link},
         rules::Refusal,
         status,
+        violation::Violation,
     },
     Core, SeatId,
     life::shutdown_event,
