@@ -59,18 +59,29 @@ fn forget(
     overtaken: impl Fn(&Flow<'_>, &PublishedPort) -> bool,
 ) -> Result<usize, Refused> {
     let mut count = 0;
-    for port in ports.iter().filter(|port| port.protocol == Protocol::Udp) {
-        let flows = match flows(socket, port, true) {
+    for ipv6 in [false, true] {
+        let udp = |port: &&PublishedPort| port.protocol == Protocol::Udp && port.address.is_ipv6() == ipv6;
+        let ports: Vec<&PublishedPort> = ports.iter().filter(udp).collect();
+        let Some(first) = ports.first() else { continue };
+        // Each question is a walk through the memory of all flows: one port is asked for by number, several together.
+        let only = (ports.len() == 1).then_some(first.host_port);
+        let flows = match flows(socket, first.address, Some(only)) {
             // Kernels before 5.8 know no filter.
             Err(refused) if refused.is(libc::EINVAL) || refused.is(libc::EOPNOTSUPP) => {
-                flows(socket, port, false)
+                flows(socket, first.address, None)
             }
             other => other,
         }?;
         for answer in &flows {
             let Some(flow) = read(answer) else { continue };
-            let same = (flow.protocol, flow.port) == (port.protocol.number(), port.host_port);
-            if !same || !overtaken(&flow, port) {
+            let led_here = |port: &&&PublishedPort| {
+                (flow.protocol, flow.port) == (port.protocol.number(), port.host_port)
+            };
+            if !ports
+                .iter()
+                .find(led_here)
+                .is_some_and(|port| overtaken(&flow, port))
+            {
                 continue;
             }
             match delete(socket, &flow) {
@@ -92,20 +103,24 @@ fn header(address: IpAddr) -> [u8; 4] {
     [family as u8, 0, 0, 0]
 }
 
-fn flows(socket: &mut Socket, port: &PublishedPort, filtered: bool) -> Result<Vec<Answer>, Refused> {
-    /// By protocol number and destination port of the original tuple.
-    const FLAGS: u32 = 1 << 3 | 1 << 5;
+/// Flows of this address's family; `filter`: those of UDP only, and perhaps of one port.
+fn flows(socket: &mut Socket, family: IpAddr, filter: Option<Option<u16>>) -> Result<Vec<Answer>, Refused> {
+    /// Of the original tuple.
+    const BY_PROTOCOL: u32 = 1 << 3;
+    const BY_PORT: u32 = 1 << 5;
     let mut batch = Batch::new();
-    batch.add(SUBSYSTEM << 8 | GET, flag::DUMP, &header(port.address), |m| {
-        if filtered {
-            m.nest(TUPLE_ORIGINAL, |m| {
-                m.nest(TUPLE_PROTO, |m| {
-                    m.u8(PROTO_NUMBER, port.protocol.number());
-                    m.bytes(PROTO_DESTINATION, &port.host_port.to_be_bytes());
-                });
+    batch.add(SUBSYSTEM << 8 | GET, flag::DUMP, &header(family), |m| {
+        let Some(port) = filter else { return };
+        m.nest(TUPLE_ORIGINAL, |m| {
+            m.nest(TUPLE_PROTO, |m| {
+                m.u8(PROTO_NUMBER, Protocol::Udp.number());
+                if let Some(port) = port {
+                    m.bytes(PROTO_DESTINATION, &port.to_be_bytes());
+                }
             });
-            m.nest(FILTER, |m| m.u32(1, FLAGS));
-        }
+        });
+        let by = BY_PROTOCOL | if port.is_some() { BY_PORT } else { 0 };
+        m.nest(FILTER, |m| m.u32(1, by));
     });
     socket.request(&batch)
 }

@@ -21,6 +21,7 @@ use super::{
     pod::{Held, give_up},
     report::Report,
     request::{Attachment, Kind, Maker, Plugins, PortMapping, RequestError},
+    ruleset::Share,
 };
 use crate::mesos::v1;
 
@@ -191,9 +192,12 @@ impl Manager {
                     Claim::Got(reserved) => reserved,
                 };
                 let mut held = Held::new(node.clone(), reserved.lease, namespace);
-                if let Err(error) = connect(&node, &mut held, &reserved.plans) {
-                    held.undo();
-                    return Err(error);
+                match connect(&node, &mut held, &reserved.plans) {
+                    Ok(share) => node.forget_flows_of_others(share),
+                    Err(error) => {
+                        held.undo();
+                        return Err(error);
+                    }
                 }
                 Ok(Claim::Got((held, reserved.plans)))
             });
@@ -380,8 +384,8 @@ pub(super) fn interface_name(index: usize) -> String {
     format!("eth{index}")
 }
 
-/// Interfaces, addresses, routes and rules of a pod on built-in bridges.
-fn connect(node: &Node, held: &mut Held, plans: &[Option<BridgePlan>]) -> Result<(), NetworkError> {
+/// Interfaces, addresses, routes and rules of a pod on built-in bridges; gives what it has in the table of rules.
+fn connect(node: &Node, held: &mut Held, plans: &[Option<BridgePlan>]) -> Result<Share, NetworkError> {
     let mut routes = DefaultRoutes {
         ipv4: true,
         ipv6: true,
@@ -403,9 +407,9 @@ fn connect(node: &Node, held: &mut Held, plans: &[Option<BridgePlan>]) -> Result
         }
     }
     if plans.iter().any(Option::is_some) {
-        node.publish(lease)?;
+        return node.publish(lease);
     }
-    Ok(())
+    Ok(Share::default())
 }
 
 /// What plug-ins say about an interface must be so.

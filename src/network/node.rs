@@ -23,11 +23,11 @@ use super::{
     link::{self, Link, Pair},
     namespace::Namespace,
     report::walls,
-    request::{Attachment, Maker, Protocol},
+    request::{Attachment, Maker},
     ruleset::{Found, PublishedPort, Ruleset, Share},
     subnet::Subnet,
 };
-use crate::sys::netlink::{Batch, Family, Socket};
+use crate::sys::netlink::{Batch, Family, Refused, Socket};
 
 /// How long a namespace may take to end by itself. It takes longer when something else holds it.
 const NAMESPACE_PATIENCE: Duration = Duration::from_millis(500);
@@ -282,8 +282,9 @@ impl Node {
         })
     }
 
-    /// Puts a pod's addresses and ports into the table of rules, laying or repairing the table when needed.
-    pub fn publish(&self, lease: &mut Lease) -> Result<(), NetworkError> {
+    /// Puts a pod's addresses and ports into the table of rules, laying or repairing the table when needed. Gives what it
+    /// has there now.
+    pub fn publish(&self, lease: &mut Lease) -> Result<Share, NetworkError> {
         self.watch.before(Step::Publish)?;
         let locked = self.store.lock()?;
         let doing = |what: &str| kernel(format!("{what} the nftables table of pods"));
@@ -307,8 +308,7 @@ impl Node {
         if found != Found::Whole {
             self.tell_walls();
         }
-        self.forget_flows(&share, Flows::OfOthers);
-        Ok(())
+        Ok(share)
     }
 
     /// Another's firewall is the operator's will, even where it keeps pods from being reached; but it should be known.
@@ -321,25 +321,36 @@ impl Node {
         }
     }
 
-    /// UDP flows that still go where a port led before. Without it they end by themselves, but only when their clients
-    /// fall silent for a while; so a failure here is no reason to refuse a pod.
-    fn forget_flows(&self, share: &Share, which: Flows) {
-        if !share.ports.iter().any(|port| port.protocol == Protocol::Udp) {
+    /// Has UDP flows that go where a port led before end, soon: the kernel walks all of its memory of flows, which takes
+    /// milliseconds, and no launch shall wait for it.
+    pub fn forget_flows_of_others(self: Arc<Self>, share: Share) {
+        if !share.has_udp() {
             return;
         }
-        let node = || {
-            let assigned = link::addresses(&mut hold(&self.route), 0)?;
-            Ok(assigned
-                .iter()
-                .map(|assigned| assigned.address)
-                .collect::<Vec<_>>())
-        };
-        let forgotten = match which {
-            Flows::Own => conntrack::forget_own(&mut hold(&self.nft), &share.ports),
-            Flows::OfOthers => {
-                node().and_then(|node| conntrack::forget_others(&mut hold(&self.nft), &share.ports, &node))
-            }
-        };
+        let work = move || self.forget_flows(&share, Flows::OfOthers);
+        if let Err(error) = thread::Builder::new().name("flows".to_owned()).spawn(work) {
+            tracing::debug!(%error, "UDP flows may go on to where they began");
+        }
+    }
+
+    /// Without it UDP flows end by themselves, but only when their clients fall silent for a while; so a failure here is
+    /// no reason to refuse a pod.
+    fn forget_flows(&self, share: &Share, which: Flows) {
+        if !share.has_udp() {
+            return;
+        }
+        // A socket of its own: the other is for those who are waited for.
+        let forgotten =
+            Socket::open(Family::Netfilter)
+                .map_err(Refused::from)
+                .and_then(|mut nft| match which {
+                    Flows::Own => conntrack::forget_own(&mut nft, &share.ports),
+                    Flows::OfOthers => {
+                        let assigned = link::addresses(&mut hold(&self.route), 0)?;
+                        let node: Vec<IpAddr> = assigned.iter().map(|assigned| assigned.address).collect();
+                        conntrack::forget_others(&mut nft, &share.ports, &node)
+                    }
+                });
         match forgotten {
             Ok(0) => {}
             Ok(count) => tracing::debug!(count, "the kernel forgot flows that led elsewhere"),
@@ -355,25 +366,26 @@ impl Node {
         namespace: Option<Namespace>,
         keep_attachments: bool,
     ) -> Result<(), NetworkError> {
-        if lease.is_published() {
-            self.watch.before(Step::Withdraw)?;
-            let locked = self.store.lock()?;
-            // From here on nobody who lays the table anew puts it back.
-            lease.note(Entry::Withdrawn)?;
-            let share: Share = locked.share(&lease);
-            let doing = kernel("take a pod out of the nftables table");
-            Ruleset::new(&self.table, &[])
-                .remove(&mut hold(&self.nft), &share)
-                .map_err(doing)?;
-            drop(locked);
-            self.forget_flows(&share, Flows::Own);
-        }
         let patience = if namespace.is_some() {
             NAMESPACE_PATIENCE
         } else {
             Duration::ZERO
         };
+        let mut withdrawn = Share::default();
+        if lease.is_published() {
+            self.watch.before(Step::Withdraw)?;
+            let locked = self.store.lock()?;
+            // From here on nobody who lays the table anew puts it back.
+            lease.note(Entry::Withdrawn)?;
+            withdrawn = locked.share(&lease);
+            let doing = kernel("take a pod out of the nftables table");
+            Ruleset::new(&self.table, &[])
+                .remove(&mut hold(&self.nft), &withdrawn)
+                .map_err(doing)?;
+        }
+        // The kernel ends it while its flows are looked for.
         drop(namespace);
+        self.forget_flows(&withdrawn, Flows::Own);
         self.unlink(&lease, patience)?;
         self.watch.before(Step::Release)?;
         Ok(self.store.lock()?.release(lease, keep_attachments)?)

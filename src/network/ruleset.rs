@@ -216,6 +216,12 @@ pub struct Share {
     pub ports: Vec<PublishedPort>,
 }
 
+impl Share {
+    pub fn has_udp(&self) -> bool {
+        self.ports.iter().any(|port| port.protocol == Protocol::Udp)
+    }
+}
+
 /// One published port of one address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublishedPort {
