@@ -47,6 +47,8 @@ const LARGEST_RECORD: usize = 256 << 20;
 const LONGEST_REFUSAL: usize = 4 << 10;
 /// What comes while one batch is being stored is the next batch.
 const EVENTS: usize = 256;
+/// What a master says to a framework that stayed away for longer than its failover timeout, or was torn down.
+const REMOVED: &str = "Framework has been removed";
 
 /// Who we are to the master.
 #[derive(Debug, Clone)]
@@ -244,6 +246,14 @@ impl Seeker {
             let lost = self.subscription(&mut subscribed).await;
             if matches!(lost, Lost::Stopped) {
                 return;
+            }
+            if let Lost::Error(message) = &lost
+                && message.contains(REMOVED)
+                && let Some(old) = self.identity.framework.id.take()
+            {
+                // All that was ours has been killed. As a newcomer we learn that, and launch it again.
+                tracing::warn!("the master has removed framework {}; registering anew", old.value);
+                continue;
             }
             if subscribed {
                 (pause, told) = (FIRST_PAUSE, false);

@@ -12,7 +12,7 @@ use super::{
     world::*,
 };
 use crate::{
-    mesos::v1::TaskState,
+    mesos::v1::{self, TaskState},
     pod::{self, PodId},
 };
 
@@ -37,6 +37,23 @@ fn a_scheduler_that_comes_back_finds_what_runs_and_starts_nothing_twice() {
     world.connect();
     world.settle();
     assert_eq!(before, (world.instances("/p"), world.live()));
+}
+
+#[test]
+fn a_new_framework_launches_again_what_went_with_the_old_one() {
+    let mut world = running(2);
+    let before = world.instances("/p");
+    // The master killed all that was the old one's.
+    world.tasks.clear();
+    world.executors.clear();
+    world.step(Event::Registered(v1::FrameworkId {
+        value: "G".to_owned(),
+    }));
+    world.settle();
+    assert_eq!(world.instances("/p"), before);
+    assert_eq!(world.alive(), 2);
+    assert!(world.live().iter().all(|task| task.ends_with(".2")));
+    assert_eq!(world.store.framework.as_deref(), Some("G"));
 }
 
 #[test]

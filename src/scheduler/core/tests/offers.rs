@@ -3,18 +3,12 @@
 use std::time::Duration;
 
 use super::{super::*, world::*};
-use crate::mesos::v1::TaskState;
 
 #[test]
 fn an_instance_does_not_meet_the_executor_of_its_last_run() {
     let mut world = running(1);
     let executor = world.executors.first().unwrap().clone();
-    for task in world.live() {
-        world.becomes(&task, TaskState::TaskKilled);
-    }
-    for update in std::mem::take(&mut world.updates) {
-        world.step(Event::Update(Box::new(update)));
-    }
+    world.everything_ends();
     assert!(world.wants_offers);
     world.offer(9);
     assert_eq!(world.alive(), 0);
@@ -33,12 +27,7 @@ fn an_instance_does_not_meet_the_executor_of_its_last_run() {
 #[test]
 fn the_end_of_the_old_executor_brings_new_offers_at_once() {
     let mut world = running(1);
-    for task in world.live() {
-        world.becomes(&task, TaskState::TaskKilled);
-    }
-    for update in std::mem::take(&mut world.updates) {
-        world.step(Event::Update(Box::new(update)));
-    }
+    world.everything_ends();
     world.offer(9);
     world.now += Duration::from_secs(1);
     world.wants_offers = false;
@@ -79,12 +68,7 @@ fn an_offer_that_nobody_needs_is_held_for_the_next_pod_and_then_given_back() {
 fn an_executor_that_does_not_end_is_told_to() {
     let mut world = running(1);
     let executor = world.executors.first().unwrap().clone();
-    for task in world.live() {
-        world.becomes(&task, TaskState::TaskKilled);
-    }
-    for update in std::mem::take(&mut world.updates) {
-        world.step(Event::Update(Box::new(update)));
-    }
+    world.everything_ends();
     world.now += Duration::from_secs(100);
     world.offer(9);
     assert_eq!((world.alive(), &world.shutdowns), (0, &vec![executor]));

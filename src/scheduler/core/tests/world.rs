@@ -262,6 +262,16 @@ impl World {
         self.step(Event::Offers(vec![v1::Offer { id, ..offer }]));
     }
 
+    /// Every task is killed, and the scheduler hears of it; the executors have not ended yet.
+    pub(super) fn everything_ends(&mut self) {
+        for task in self.live() {
+            self.becomes(&task, TaskState::TaskKilled);
+        }
+        for update in std::mem::take(&mut self.updates) {
+            self.step(Event::Update(Box::new(update)));
+        }
+    }
+
     /// Executors end a while after their last task.
     pub(super) fn executors_end(&mut self) {
         let owner = |task: String| TaskName::parse(&task).unwrap().instance.executor_id();
