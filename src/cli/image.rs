@@ -2,8 +2,9 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsString,
     io::{self, IsTerminal, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -15,12 +16,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{Ended, Failure};
-use crate::image::{
-    Credentials, Digest, Keep, Known, Observer, OperatorConfig, Platform, Progress, PullOptions, Reference,
-    Store,
+use crate::{
+    executor::config::{Effective, FILE_VARIABLE},
+    image::{
+        Credentials, Digest, Keep, Known, Observer, OperatorConfig, Platform, Progress, PullOptions,
+        Reference, Store,
+    },
 };
-
-const CONFIG: &str = "/etc/podling/executor.toml";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -60,14 +62,19 @@ enum Output {
     Json,
 }
 
+/// A file that was named is at fault, with all that is known about it.
+fn misused(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure::usage(Failure::from(error))
+}
+
 /// Where the store is and how it is printed.
 #[derive(Debug, Args)]
 struct Common {
     /// Directory of the image store, instead of the configured one
-    #[arg(long, env = "PODLING_IMAGES", value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// The operator's configuration, of which the table `images` is read
-    #[arg(long, env = "PODLING_CONFIG", value_name = "FILE")]
+    /// The operator's configuration, which executors read, too [default: /etc/podling/executor.toml]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// How to print
     #[arg(short, long, value_enum, default_value = "table")]
@@ -76,28 +83,15 @@ struct Common {
 
 impl Common {
     fn operator(&self) -> Result<OperatorConfig, Failure> {
-        let path = self.config.as_deref().unwrap_or(Path::new(CONFIG));
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => String::new(),
-            Err(error) => {
-                return Err(Failure::usage(format!(
-                    "{} cannot be read: {error}",
-                    path.display()
-                )));
-            }
-        };
-        // The other tables are the business of others.
-        #[derive(serde::Deserialize)]
-        struct Images {
-            #[serde(default)]
-            images: OperatorConfig,
+        let mut variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        if let Some(path) = &self.config {
+            variables.retain(|(name, _)| name != FILE_VARIABLE);
+            variables.push((FILE_VARIABLE.into(), path.into()));
         }
-        let mut operator: OperatorConfig = toml::from_str::<Images>(&text)
-            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?
-            .images;
+        let effective = Effective::load(&variables).map_err(misused)?;
+        let mut operator = effective.config.images;
         if let Some(store) = &self.store {
-            operator.directory.clone_from(store);
+            operator.store.clone_from(store);
         }
         Ok(operator)
     }
@@ -139,14 +133,10 @@ pub(super) struct Pull {
 impl Pull {
     async fn run(self) -> Ended {
         let mut operator = self.common.operator()?;
-        operator.insecure_registries.extend(self.insecure);
+        operator.insecure.extend(self.insecure);
         let store = Store::open(operator.store()?)?;
         let credentials = match &self.authfile {
-            // A file that was asked for by name must be there.
-            Some(path) if !path.exists() => {
-                return Err(Failure::usage(format!("{} does not exist", path.display())));
-            }
-            Some(path) => Some(Credentials::load(path)?),
+            Some(path) => Some(Credentials::load(path).map_err(misused)?),
             None => None,
         };
         let mut pulled = Vec::new();
@@ -381,9 +371,10 @@ pub(super) struct Collect {
 impl Collect {
     async fn run(self) -> Ended {
         let (store, operator) = self.common.open()?;
-        let keep = match (self.all, self.keep_mb.or(operator.quota_mb)) {
+        let keep_bytes = self.keep_mb.map(|mb| mb.saturating_mul(1 << 20));
+        let keep = match (self.all, keep_bytes.or(operator.quota)) {
             (true, _) => Keep::InUse,
-            (false, Some(mb)) => Keep::Bytes(mb.saturating_mul(1 << 20)),
+            (false, Some(bytes)) => Keep::Bytes(bytes),
             (false, None) => Keep::AllImages,
         };
         let collected = store.collect(keep).await?;

@@ -260,7 +260,7 @@ impl Work<'_> {
             let writes = self.writes("root");
             stack.rootfs = Some(Rootfs::Mounted {
                 mount: Arc::new(writes.root(&image)?),
-                read_only: false,
+                read_only: self.images.read_only_roots(),
             });
             stack.writes.push(writes);
             stack.image = Some(image);

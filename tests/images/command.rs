@@ -119,7 +119,7 @@ fn gc_keeps_what_the_operator_wants() {
         assert_eq!(pulled.code, Some(0), "{}", pulled.error);
     }
     let config = directory.path().join("executor.toml");
-    std::fs::write(&config, "log = \"info\"\n[images]\nquota_mb = 4\n").unwrap();
+    std::fs::write(&config, "log = \"info\"\nimages_quota = 4194304\n").unwrap();
     let collect = |more: &[&str]| {
         let arguments = [&["gc", "-o", "json", "--config", config.to_str().unwrap()], more].concat();
         podling(&store, &arguments).json()

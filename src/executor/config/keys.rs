@@ -13,6 +13,7 @@ use crate::{
         IdRange,
         cgroup::{Bound, Placement},
     },
+    image::DevicePolicy,
     mesos::{codec::Encoding, duration},
     network,
 };
@@ -224,6 +225,76 @@ pub static KEYS: &[Key] = &[
             let path = config.images.credentials.as_ref();
             path.map_or(String::new(), |path| path.display().to_string())
         },
+    },
+    Key {
+        name: "images_authorities",
+        about: "PEM files with the authorities that registries are trusted by, separated by commas; else the system's.",
+        read: |config, text| {
+            let paths = list(text)
+                .into_iter()
+                .map(|path| absolute(&path).map_err(|problem| format!("has `{path}`, which {problem}")));
+            config.images.authorities = paths.collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        show: |config| {
+            let paths = config.images.authorities.iter();
+            let shown: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+            shown.join(",")
+        },
+    },
+    Key {
+        name: "images_token_services",
+        about: "Hosts that may be shown a registry's credentials though they are of another domain, separated by commas.",
+        read: |config, text| {
+            config.images.token_services = list(text);
+            Ok(())
+        },
+        show: |config| config.images.token_services.join(","),
+    },
+    Key {
+        name: "images_devices",
+        about: "Device nodes in images: `drop`, `keep`, or `refuse` the image.",
+        read: |config, text| {
+            config.images.devices = match text {
+                "drop" => DevicePolicy::Drop,
+                "keep" => DevicePolicy::Keep,
+                "refuse" => DevicePolicy::Refuse,
+                _ => return Err("is none of `drop`, `keep` and `refuse`".to_owned()),
+            };
+            Ok(())
+        },
+        show: |config| match config.images.devices {
+            DevicePolicy::Drop => "drop".to_owned(),
+            DevicePolicy::Keep => "keep".to_owned(),
+            DevicePolicy::Refuse => "refuse".to_owned(),
+        },
+    },
+    Key {
+        name: "images_layer_limit",
+        about: "Bytes that one layer may take when it is unpacked.",
+        read: |config, text| {
+            config.images.layer_limit = number(text, 1 << 20, i64::MAX as u64)?;
+            Ok(())
+        },
+        show: |config| config.images.layer_limit.to_string(),
+    },
+    Key {
+        name: "images_stall",
+        about: "How long a transfer may stand still before it is tried again or given up.",
+        read: |config, text| {
+            config.images.stall = positive(text)?;
+            Ok(())
+        },
+        show: |config| duration::format(config.images.stall),
+    },
+    Key {
+        name: "images_read_only",
+        about: "Keeps members from writing to their images; volumes and sandboxes stay as they are: true or false.",
+        read: |config, text| {
+            config.images.read_only = truth(text)?;
+            Ok(())
+        },
+        show: |config| config.images.read_only.to_string(),
     },
     Key {
         name: "network",

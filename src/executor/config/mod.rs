@@ -4,7 +4,7 @@ mod keys;
 mod words;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
     fmt, io,
     path::{Path, PathBuf},
@@ -15,6 +15,7 @@ pub use keys::{KEYS, Key};
 
 use crate::{
     container::{IdRange, cgroup, plan},
+    image,
     mesos::codec::Encoding,
     network,
 };
@@ -39,7 +40,7 @@ pub struct Config {
     pub record_limit: usize,
     pub launch_deadline: Duration,
     pub black_box_limit: u64,
-    pub images: ImagesConfig,
+    pub images: image::OperatorConfig,
     pub network: NetworkSetting,
     pub cgroups: cgroup::Config,
     pub members: MembersConfig,
@@ -66,29 +67,6 @@ impl Default for MembersConfig {
     }
 }
 
-/// Where images come from and where they are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImagesConfig {
-    pub store: PathBuf,
-    /// Bytes of layers to keep when they are not in use; `None` keeps everything.
-    pub quota: Option<u64>,
-    pub insecure: Vec<String>,
-    pub mirrors: HashMap<String, Vec<String>>,
-    pub credentials: Option<PathBuf>,
-}
-
-impl Default for ImagesConfig {
-    fn default() -> Self {
-        ImagesConfig {
-            store: PathBuf::from("/var/lib/podling/images"),
-            quota: None,
-            insecure: Vec::new(),
-            mirrors: HashMap::new(),
-            credentials: None,
-        }
-    }
-}
-
 /// The node's networks, and the words that say so.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NetworkSetting {
@@ -110,7 +88,7 @@ impl Default for Config {
             record_limit: 64 << 20,
             launch_deadline: Duration::from_secs(600),
             black_box_limit: 1 << 20,
-            images: ImagesConfig::default(),
+            images: image::OperatorConfig::default(),
             network: NetworkSetting::default(),
             cgroups: cgroup::Config::default(),
             members: MembersConfig::default(),

@@ -46,6 +46,8 @@ fn what_is_wrong_is_named_with_its_place() {
         ("launch_deadline = \"0secs\"\n", "longer than nothing"),
         ("encoding = \n", "executor.toml"),
         ("images_mirrors = \"docker.io\"\n", "not `registry=mirror"),
+        ("images_devices = \"all\"\n", "none of `drop`, `keep` and `refuse`"),
+        ("images_authorities = \"ca.pem\"\n", "`ca.pem`, which is not an absolute path"),
         ("[network]\ndefault_networks = \"x\"\n", "unknown field"),
         ("[network]\ndefault_network = \"x\"\n", "not one of the networks"),
     ];
@@ -109,12 +111,18 @@ fn every_key_reads_back_what_it_shows() {
     let mut config = Config {
         ca_file: Some("/ca.pem".into()),
         agent_name: Some("agent".into()),
-        images: ImagesConfig {
+        images: image::OperatorConfig {
             quota: Some(5),
             insecure: list("a:1, b"),
             mirrors: [("docker.io".into(), list("m:1,n")), ("q.io".into(), list("m"))].into(),
             credentials: Some("/auth.json".into()),
-            ..ImagesConfig::default()
+            authorities: vec!["/ca.pem".into(), "/other.pem".into()],
+            token_services: list("sso.example.org"),
+            devices: image::DevicePolicy::Refuse,
+            layer_limit: 1 << 30,
+            stall: Duration::from_secs(5),
+            read_only: true,
+            ..image::OperatorConfig::default()
         },
         ..Config::default()
     };

@@ -6,12 +6,9 @@ use tokio::{runtime::Handle, sync::OnceCell};
 
 use super::{Alive, Trouble};
 use crate::{
-    executor::{
-        config::{Config, ImagesConfig},
-        sentence,
-    },
+    executor::{config::Config, sentence},
     image::{
-        Changes, Credentials, Image, Places, PullOptions, Reference, Rootfs, RootfsError, Store, StoreConfig,
+        Changes, Credentials, Image, OperatorConfig, Places, PullOptions, Reference, Rootfs, RootfsError, Store,
     },
     mesos::v1,
 };
@@ -19,7 +16,7 @@ use crate::{
 /// The node's images as this executor sees them.
 #[derive(Debug)]
 pub struct Images {
-    config: ImagesConfig,
+    config: OperatorConfig,
     store: OnceCell<Store>,
 }
 
@@ -62,6 +59,11 @@ impl Images {
         pulled.await.map_err(|error| Trouble::failed(sentence(&error)))
     }
 
+    /// Members' roots are not to be written to.
+    pub fn read_only_roots(&self) -> bool {
+        self.config.read_only
+    }
+
     async fn store(&self) -> Result<&Store, Trouble> {
         let open = || async {
             let config = self.config.clone();
@@ -72,21 +74,11 @@ impl Images {
     }
 }
 
-fn open(config: &ImagesConfig) -> Result<Store, Trouble> {
-    let mut store = StoreConfig::new(&config.store);
-    store.quota = config.quota;
+fn open(config: &OperatorConfig) -> Result<Store, Trouble> {
+    let mut store = config
+        .store()
+        .map_err(|error| Trouble::failed(format!("images_credentials: {}", sentence(&error))))?;
     store.places = PLACES;
-    store.registries.insecure.clone_from(&config.insecure);
-    store.registries.mirrors.clone_from(&config.mirrors);
-    if let Some(path) = &config.credentials {
-        store.registries.credentials = Credentials::load(path).map_err(|error| {
-            Trouble::failed(format!(
-                "image credentials {}: {}",
-                path.display(),
-                sentence(&error)
-            ))
-        })?;
-    }
     Store::open(store).map_err(|error| {
         let path = config.store.display();
         Trouble::failed(format!("image store {path}: {}", sentence(&error)))

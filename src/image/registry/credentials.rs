@@ -1,6 +1,11 @@
 //! Who we are to a registry: docker's `config.json` in its present and old form, and credential helpers.
 
-use std::{collections::HashMap, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Deserialize;
@@ -46,8 +51,18 @@ pub struct Credentials {
 pub enum CredentialError {
     #[error("the docker configuration is larger than {MAX_CONFIG} bytes")]
     TooLarge,
-    #[error("the docker configuration is not readable")]
-    Read(#[source] std::io::Error),
+    #[error("{} cannot be read", .path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{}", .path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: Box<CredentialError>,
+    },
     /// Without the reader's own words, which may quote the secret.
     #[error("the docker configuration is not valid JSON at line {line}, column {column}")]
     Json { line: usize, column: usize },
@@ -143,12 +158,15 @@ impl Credentials {
         })
     }
 
-    /// Reads a configuration file; one that is not there holds no credentials.
+    /// Reads a configuration file.
     pub fn load(path: &Path) -> Result<Credentials, CredentialError> {
-        match std::fs::read(path) {
-            Ok(text) => Credentials::parse(&text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Credentials::default()),
-            Err(error) => Err(CredentialError::Read(error)),
+        let path = path.to_owned();
+        match std::fs::read(&path) {
+            Ok(text) => Credentials::parse(&text).map_err(|error| CredentialError::File {
+                path,
+                source: Box::new(error),
+            }),
+            Err(source) => Err(CredentialError::Read { path, source }),
         }
     }
 
