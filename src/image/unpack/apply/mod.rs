@@ -7,19 +7,32 @@
 //! No path is ever used outside the kernel's own in-root resolution: a parent directory is opened with
 //! `RESOLVE_IN_ROOT`, and the last component is used relative to that descriptor and never followed.
 
+mod attributes;
+mod directories;
+mod names;
+
 use std::{
     collections::BTreeSet,
-    ffi::{CStr, CString},
+    ffi::CStr,
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
-    fs::{self as kernel, AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags},
+    fs::{self as kernel, AtFlags, FileType, Mode, OFlags, XattrFlags},
     io::Errno,
 };
 
+pub(in crate::image) use self::attributes::copied_xattrs;
+pub(super) use self::names::printable;
+use self::{
+    attributes::{
+        finish_directory, group, ignore_unsupported, kept_xattrs, node_attributes, own_ids, owner, times,
+    },
+    directories::{make_directory, make_opaque, open_directory, resolve},
+    names::{c_name, clean, join, path_of},
+};
 use super::{
     UnpackError, UnpackOptions,
     archive::{Archive, Entry, Kind, Segment, Timestamp},
@@ -35,8 +48,7 @@ const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
 
 /// What to do with device nodes of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DevicePolicy {
     /// Leave them out: a container's devices come from its own `/dev`.
     #[default]
@@ -568,99 +580,11 @@ impl<'a> Applier<'a> {
     }
 }
 
-/// A name as components, without `.`, doubled and leading slashes.
-fn clean(name: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
-    if name.is_empty() {
-        return Err(Refusal::EmptyName);
-    }
-    let mut components = Vec::new();
-    for component in name.split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => return Err(Refusal::ParentTraversal),
-            component => components.push(component),
-        }
-    }
-    Ok(components)
-}
-
-fn join(parents: &[&[u8]], name: &CStr) -> Vec<u8> {
-    let mut path = parents.join(&b'/');
-    if !path.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name.to_bytes());
-    path
-}
-
-/// Components hold no NUL: [`Archive`] refused those names.
-fn path_of(parents: &[&[u8]]) -> Vec<u8> {
-    match parents {
-        [] => b".".to_vec(),
-        parents => parents.join(&b'/'),
-    }
-}
-
-fn c_name(entry: &Entry, name: &[u8]) -> Step<CString> {
-    CString::new(name).map_err(|_| refuse(entry, Refusal::EmptyName))
-}
-
 fn refuse(entry: &Entry, refusal: Refusal) -> UnpackError {
     UnpackError::Entry {
         name: printable(&entry.name),
         refusal,
     }
-}
-
-/// A hostile name is shown shortened and without control characters.
-pub(super) fn printable(name: &[u8]) -> String {
-    let name = String::from_utf8_lossy(name);
-    let mut shown: String = name.chars().take(200).flat_map(char::escape_debug).collect();
-    if name.chars().count() > 200 {
-        shown.push('…');
-    }
-    shown
-}
-
-/// Opens a directory as a container whose root is `root` would see it.
-fn resolve(root: BorrowedFd<'_>, path: impl rustix::path::Arg + Copy) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    loop {
-        match kernel::openat2(root, path, flags, Mode::empty(), resolve) {
-            // A rename anywhere on the machine makes the kernel give up on "..".
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
-    }
-}
-
-fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    kernel::openat(parent, name, flags, Mode::empty())
-}
-
-/// Makes or opens a directory. Where a whiteout stood, the directory hides what the whiteout hid.
-fn make_directory(parent: BorrowedFd<'_>, name: &CStr, privilege: Privilege) -> Result<OwnedFd, Errno> {
-    match kernel::mkdirat(parent, name, Mode::RWXU) {
-        Ok(()) => open_directory(parent, name),
-        Err(Errno::EXIST) => {
-            let stat = kernel::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != 0 {
-                return open_directory(parent, name);
-            }
-            kernel::unlinkat(parent, name, AtFlags::empty())?;
-            kernel::mkdirat(parent, name, Mode::RWXU)?;
-            let directory = open_directory(parent, name)?;
-            make_opaque(directory.as_fd(), privilege)?;
-            Ok(directory)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn make_opaque(directory: BorrowedFd<'_>, privilege: Privilege) -> Result<(), Errno> {
-    kernel::fsetxattr(directory, privilege.opaque_attribute(), b"y", XattrFlags::empty())
 }
 
 /// Writes the data of a file and gives its checksum, of the holes too.
@@ -712,137 +636,4 @@ fn write_data<R: io::BufRead>(
         }
     }
     Ok(sum)
-}
-
-fn node_attributes(
-    entry: &Entry,
-    parent: BorrowedFd<'_>,
-    name: &CStr,
-    privilege: Privilege,
-) -> Result<(), Errno> {
-    let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-    if privilege == Privilege::Root && (entry.uid, entry.gid) != own_ids() {
-        kernel::chownat(parent, name, owner(entry.uid), group(entry.gid), nofollow)?;
-    }
-    // A link has no mode; for the rest nobody can put a link here between making the node and this.
-    if entry.kind != Kind::Symlink {
-        kernel::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
-    }
-    for (attribute, value) in kept_xattrs(&entry.xattrs, privilege) {
-        let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
-        path.extend_from_slice(name.to_bytes());
-        let set = kernel::lsetxattr(path, &*attribute, value, XattrFlags::empty());
-        // The kernel keeps user attributes on files and directories only.
-        match set {
-            Err(Errno::PERM) if attribute.to_bytes().starts_with(b"user.") => {}
-            other => ignore_unsupported(other, privilege)?,
-        }
-    }
-    kernel::utimensat(parent, name, &times(entry.mtime), nofollow)
-}
-
-fn finish_directory(root: BorrowedFd<'_>, privilege: Privilege, record: &DirectoryRecord) -> io::Result<()> {
-    let path = if record.path.is_empty() {
-        b"."
-    } else {
-        record.path.as_slice()
-    };
-    let Ok(directory) = resolve(root, path) else {
-        return Ok(());
-    };
-    if kernel::fstat(&directory)?.st_ino != record.inode {
-        return Ok(());
-    }
-    if privilege == Privilege::Root && (record.uid, record.gid) != own_ids() {
-        kernel::fchown(&directory, owner(record.uid), group(record.gid))?;
-    }
-    kernel::fchmod(&directory, Mode::from_raw_mode(record.mode))?;
-    for (name, value) in kept_xattrs(&record.xattrs, privilege) {
-        ignore_unsupported(
-            kernel::fsetxattr(&directory, &*name, value, XattrFlags::empty()),
-            privilege,
-        )?;
-    }
-    kernel::futimens(&directory, &times(record.mtime))?;
-    Ok(())
-}
-
-/// Attributes a layer may bring: those of users, capabilities and access lists. Everything else means something to
-/// the host: overlayfs's own marks, security labels, signatures.
-fn may_keep(name: &[u8], privilege: Privilege) -> bool {
-    let user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-    let root = matches!(
-        name,
-        b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default"
-    );
-    user || (root && privilege == Privilege::Root)
-}
-
-fn kept_xattrs(
-    xattrs: &[(Vec<u8>, Vec<u8>)],
-    privilege: Privilege,
-) -> impl Iterator<Item = (CString, &[u8])> {
-    xattrs.iter().filter_map(move |(name, value)| {
-        let name = CString::new(name.as_slice()).ok()?;
-        may_keep(name.to_bytes(), privilege).then_some((name, value.as_slice()))
-    })
-}
-
-/// The attributes a directory shares with one that takes its place in a stack.
-pub(in crate::image) fn copied_xattrs(
-    from: BorrowedFd<'_>,
-    privilege: Privilege,
-) -> Result<Vec<(CString, Vec<u8>)>, Errno> {
-    let mut list = vec![0; 64 << 10];
-    let length = match kernel::flistxattr(from, &mut list[..]) {
-        Err(Errno::OPNOTSUPP) => 0,
-        other => other?,
-    };
-    let mut copied = Vec::new();
-    for name in list.get(..length).unwrap_or_default().split(|byte| *byte == 0) {
-        if may_keep(name, privilege) {
-            let name = CString::new(name).map_err(|_| Errno::INVAL)?;
-            let mut value = vec![0; 64 << 10];
-            let length = kernel::fgetxattr(from, &*name, &mut value[..])?;
-            value.truncate(length);
-            copied.push((name, value));
-        }
-    }
-    Ok(copied)
-}
-
-/// A file system without an attribute's support still holds the image, as Docker has it; a value the kernel finds
-/// malformed is the layer's fault.
-fn ignore_unsupported(result: Result<(), Errno>, privilege: Privilege) -> Result<(), Errno> {
-    match result {
-        Err(Errno::OPNOTSUPP) => Ok(()),
-        Err(Errno::PERM | Errno::ACCESS) if privilege == Privilege::User => Ok(()),
-        other => other,
-    }
-}
-
-fn times(mtime: Timestamp) -> Timestamps {
-    let time = Timespec {
-        tv_sec: mtime.seconds,
-        tv_nsec: mtime.nanoseconds.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
-}
-
-fn own_ids() -> (u32, u32) {
-    (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    )
-}
-
-fn owner(uid: u32) -> Option<kernel::Uid> {
-    Some(kernel::Uid::from_raw(uid))
-}
-
-fn group(gid: u32) -> Option<kernel::Gid> {
-    Some(kernel::Gid::from_raw(gid))
 }
