@@ -3,7 +3,7 @@
 //! What would outlive us is written down in the register of executors before it is made, so that the next start on
 //! this node finds and removes what a crash of ours leaves (N3).
 
-use std::{collections::HashMap, io, path::Path, sync::Arc};
+use std::{collections::HashMap, fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
 use crate::{
     container::{
@@ -11,7 +11,7 @@ use crate::{
             Bound, CgroupError, Config, GroupCgroup, Layout, MemberCgroup, Request, group_limits,
             oom_score_adj,
         },
-        janitor::{Claim, ClaimedGroupError, Register},
+        janitor::{Claim, ClaimedGroupError, Leftover, Register},
     },
     group::MemberId,
     mesos::v1,
@@ -120,6 +120,22 @@ impl Cgroups {
             cgroup,
             oom_score_adj: request.and_then(|request| oom_score_adj(request, self.node_memory)),
         })
+    }
+
+    /// Makes a directory that a crash of ours would leave, and writes it down for whoever cleans up then.
+    pub fn make_directory(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let Some(claim) = &self.claim else {
+            return Ok(());
+        };
+        if let Err(error) = claim.note(Leftover::directory(path)?) {
+            tracing::warn!(
+                "nobody will clean up {} if we crash: {}",
+                path.display(),
+                super::sentence(&error)
+            );
+        }
+        Ok(())
     }
 
     pub fn forget(&mut self, member: MemberId) {

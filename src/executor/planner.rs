@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc};
 use super::{
     cgroups::{Cgroups, Place},
     config::Config,
-    provision::{Draft, Learned, Provided, Provisioner},
+    provision::{self, Draft, Learned, Provided, Provisioner},
     sandbox::{self, Sandbox},
     sentence,
 };
@@ -25,6 +25,8 @@ pub struct Planner {
     range: Option<IdRange>,
     users: Option<Arc<MappedUsers>>,
     provisioner: Provisioner,
+    /// Whoever cleans up after a crash knows where members write to their images.
+    writes_noted: bool,
     ip: Option<IpAddr>,
     sandbox: Sandbox,
     /// Task and container of the members that are there.
@@ -52,6 +54,7 @@ impl Planner {
             range: config.members.users,
             users: None,
             provisioner: Provisioner::new(config, name, sandbox.path().join(sandbox::PRIVATE)),
+            writes_noted: false,
             ip,
             sandbox,
             members: HashMap::new(),
@@ -109,6 +112,13 @@ impl Planner {
             cgroup,
             oom_score_adj,
         } = place.map_err(|error| failed(of_member(sentence(&error))))?;
+        if !self.writes_noted && provision::has_images(task) {
+            let writes = self.provisioner.writes();
+            self.cgroups
+                .make_directory(&writes)
+                .map_err(|error| failed(of_member(format!("make {}: {error}", writes.display()))))?;
+            self.writes_noted = true;
+        }
         let context = plan::Context {
             sandbox,
             group: group.0.to_string(),

@@ -107,6 +107,11 @@ impl Provisioner {
         self.networks.learn(executor, network, ip).await
     }
 
+    /// What members write to their images is below this directory.
+    pub fn writes(&self) -> PathBuf {
+        self.private.join("rootfs")
+    }
+
     /// The work of one member. The first of a group to get there makes the group's network.
     pub fn provide(
         &mut self,
@@ -116,7 +121,7 @@ impl Provisioner {
     ) -> impl Future<Output = Result<Provided, Failure>> + 'static {
         let group = self.group(group);
         let images = self.images.clone();
-        let writes = self.private.join("rootfs").join(container);
+        let writes = self.writes().join(container);
         let alive = self.alive.clone();
         async move {
             let named = |text: String| format!("member `{}`: {text}", draft.task.name.escape_debug());
@@ -186,12 +191,26 @@ impl Provisioner {
 
     /// Waits until nothing is left to undo, within limits.
     pub async fn finish(self) {
+        let writes = self.writes();
         let Provisioner { alive, mut ended, .. } = self;
         drop(alive);
         if tokio::time::timeout(LAST_WAIT, ended.recv()).await.is_err() {
             tracing::warn!("networks or files of members are left to the next clean-up");
         }
+        // Only if nothing is left in it.
+        let _ = std::fs::remove_dir(writes);
     }
+}
+
+/// A member that has images writes to them.
+pub fn has_images(task: &v1::TaskInfo) -> bool {
+    task.container.as_ref().is_some_and(|container| {
+        let root = container
+            .mesos
+            .as_ref()
+            .is_some_and(|mesos| mesos.image.is_some());
+        root || container.volumes.iter().any(|volume| volume.image.is_some())
+    })
 }
 
 /// A step that failed, without the member's name.

@@ -38,7 +38,7 @@ pub use reference::{Reference, ReferenceError, RegistryReference};
 pub use registry::{
     Credential, CredentialError, Credentials, Patience, RegistryConfig, RegistryError, Retry,
 };
-pub use rootfs::{Changes, Rootfs, RootfsError};
+pub use rootfs::{Changes, Rootfs, RootfsError, discard_changes};
 pub use source::SourceError;
 pub use store::{Image, Places, PullOptions, Store, StoreConfig};
 pub use unpack::{

@@ -2,21 +2,27 @@
 
 use std::{
     collections::HashSet,
+    ffi::CString,
     fs::{self, File},
     io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt, MetadataExt},
+        unix::{
+            ffi::OsStrExt,
+            fs::{DirBuilderExt, MetadataExt},
+        },
     },
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use rustix::io::Errno;
+
 use super::{
     digest::Digest,
     disk::{Disk, StoreError},
     fixes,
-    unpack::{DevicePolicy, UnpackOptions},
+    unpack::{DevicePolicy, UnpackOptions, tree},
 };
 use crate::sys::{mount, overlay::Overlay};
 
@@ -194,6 +200,23 @@ impl Stack {
                 .map_err(failed("set the attributes of", &changes.upper))?;
         }
         Ok(changes)
+    }
+}
+
+/// Removes a directory that was prepared for changes with everything a member made in it, however deep. One that is
+/// not there is well, too.
+pub fn discard_changes(directory: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let parent = match File::open(parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let name = CString::new(name.as_bytes())?;
+    match tree::remove_entry(parent.as_fd(), &name, parent.as_fd()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

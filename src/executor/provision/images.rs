@@ -8,7 +8,8 @@ use super::{Alive, Trouble};
 use crate::{
     executor::{config::Config, sentence},
     image::{
-        Changes, Credentials, Image, OperatorConfig, Places, PullOptions, Reference, Rootfs, RootfsError, Store,
+        Changes, Credentials, Image, OperatorConfig, Places, PullOptions, Reference, Rootfs, RootfsError,
+        Store, discard_changes,
     },
     mesos::v1,
 };
@@ -149,9 +150,7 @@ impl Drop for Writes {
     fn drop(&mut self) {
         let (path, alive) = (std::mem::take(&mut self.path), self.alive.clone());
         let remove = move || {
-            if let Err(error) = std::fs::remove_dir_all(&path)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
+            if let Err(error) = discard_changes(&path) {
                 tracing::debug!("{} stays: {error}", path.display());
             }
             drop(alive);
