@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 
 use podling::mesos::v1::{ContainerInfo, container_info};
 
-use super::{Place, from_image, on_a_node, run, said, task};
+use super::support::{Place, from_image, on_a_node, run, said, task};
 
 const SHOW: &str = "for f in hosts hostname resolv.conf; do echo $f:; cat /etc/$f; done";
 

@@ -46,8 +46,14 @@ fn what_is_wrong_is_named_with_its_place() {
         ("launch_deadline = \"0secs\"\n", "longer than nothing"),
         ("encoding = \n", "executor.toml"),
         ("images_mirrors = \"docker.io\"\n", "not `registry=mirror"),
-        ("images_devices = \"all\"\n", "none of `drop`, `keep` and `refuse`"),
-        ("images_authorities = \"ca.pem\"\n", "`ca.pem`, which is not an absolute path"),
+        (
+            "images_devices = \"all\"\n",
+            "none of `drop`, `keep` and `refuse`",
+        ),
+        (
+            "images_authorities = \"ca.pem\"\n",
+            "`ca.pem`, which is not an absolute path",
+        ),
         ("[network]\ndefault_networks = \"x\"\n", "unknown field"),
         ("[network]\ndefault_network = \"x\"\n", "not one of the networks"),
     ];
