@@ -2,7 +2,8 @@
 //! instance, one init a member.
 //!
 //! `cargo bench --bench up`; `PODLING_UP` measures another binary, such as the static one that is shipped, beside which
-//! its `podling-executor` lies. Raw results go to `benches/results/up.json`.
+//! its `podling-executor` lies, and `PODLING_BENCH_NOTE` is kept with the results. Raw results go to
+//! `benches/results/up.json`.
 
 // A benchmark that cannot go on may end at once.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -148,6 +149,9 @@ fn main() {
         parts.insert("all".to_owned(), as_json(&whole));
         parts.insert("stable_ms".to_owned(), json!(took.as_secs_f64() * 1000.0));
         results.insert(what.to_owned(), Value::Object(parts));
+    }
+    if let Ok(note) = env::var("PODLING_BENCH_NOTE") {
+        results.insert("note".to_owned(), json!(note));
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results/up.json");
     fs::write(file, serde_json::to_string_pretty(&results).unwrap() + "\n").unwrap();
