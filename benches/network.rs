@@ -118,6 +118,12 @@ fn note(times: &mut Times, name: &str, start: Instant) {
         .push(start.elapsed().as_secs_f64() * 1e3);
 }
 
+fn run(command: &str) {
+    let words: Vec<&str> = command.split(' ').collect();
+    let status = Command::new(words[0]).args(&words[1..]).status().unwrap();
+    assert!(status.success(), "{command}");
+}
+
 /// What a shell script would do: eight commands.
 fn commands(times: &mut Times) {
     let start = Instant::now();
@@ -130,15 +136,7 @@ fn commands(times: &mut Times) {
         "ip -n bench addr add 10.72.0.2/16 dev eth0",
         "ip -n bench route add default via 10.72.0.1",
     ] {
-        let words: Vec<&str> = command.split(' ').collect();
-        assert!(
-            Command::new(words[0])
-                .args(&words[1..])
-                .status()
-                .unwrap()
-                .success(),
-            "{command}"
-        );
+        run(command);
     }
     feed("nft", &["-f", "-"], RULES);
     note(times, "ip and nft commands", start);
@@ -149,15 +147,7 @@ fn commands(times: &mut Times) {
         "ip link del plbench",
         "ip netns del bench",
     ] {
-        let words: Vec<&str> = command.split(' ').collect();
-        assert!(
-            Command::new(words[0])
-                .args(&words[1..])
-                .status()
-                .unwrap()
-                .success(),
-            "{command}"
-        );
+        run(command);
     }
     note(times, "ip and nft commands, end", start);
 }
