@@ -74,7 +74,10 @@ fn up_runs_an_image_on_a_network() {
         assert!(text.contains("from the layout"), "{text}");
         assert!(text.contains("/shop web · RUNNING"), "{text}");
         let links = sh("ip -br link");
-        assert!(!links.contains("podling"), "up takes its bridges with it: {links}");
+        assert!(
+            !links.contains("podling"),
+            "up takes its bridges with it: {links}"
+        );
     });
 }
 
