@@ -1,9 +1,9 @@
-//! Members without an executor round them: how long from a plan to the last exec, side by side with crun, runc
-//! and podman on the same root file systems, and what an init takes; then pods, as an agent sees them.
+//! Members without an executor round them: how long from a plan to the last exec, side by side with crun, runc and
+//! podman on the same root file systems, and what an init takes. Pods as an agent sees them are in `pod.rs`.
 //!
-//! `cargo bench --bench members` takes four minutes; `PODLING_BENCH_RUNS` changes the number of runs. Ours and theirs take turns, with a
-//! pause of 150 ms before each: back to back, the kernel is warmer than it ever is on an agent. Raw results go to
-//! `benches/results/members.json`.
+//! `cargo bench --bench members` takes four minutes; `PODLING_BENCH_RUNS` changes the number of runs. Ours and theirs
+//! take turns, with a pause of 150 ms before each: back to back, the kernel is warmer than it ever is on an agent. Raw
+//! results go to `benches/results/members.json`, with the machine's load before and after.
 //!
 //! The other runtimes do less here: no overlay, no system call filter. Their figures include starting the tool, which
 //! is what whoever uses them pays.
@@ -12,7 +12,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod peers;
-mod pods;
 
 use std::{
     collections::BTreeMap,
@@ -69,7 +68,7 @@ async fn measure() {
     let runs = env::var("PODLING_BENCH_RUNS")
         .ok()
         .and_then(|runs| runs.parse().ok())
-        .unwrap_or(60);
+        .unwrap_or(100);
     let directory = tempfile::Builder::new()
         .prefix("podling-bench-")
         .tempdir()
@@ -90,7 +89,7 @@ async fn measure() {
         made: 0,
         results: BTreeMap::new(),
     };
-    let before = pods::machine();
+    let before = machine();
     let peers = peers::peers(bench.directory.path());
     for run in 0..bench.runs {
         for count in [1, 3, 10] {
@@ -109,12 +108,6 @@ async fn measure() {
                 bench.note(format!("{} run, {count}", peer.name), took);
             }
         }
-    }
-    match pods::measure(bench.directory.path(), bench.runs / 4) {
-        Some(measured) => measured.into_iter().for_each(|(name, took)| {
-            took.into_iter().for_each(|took| bench.note(name.clone(), took));
-        }),
-        None => println!("without pods: umoci is not installed"),
     }
     bench.churn().await;
     bench.memory().await;
@@ -302,22 +295,26 @@ impl Bench {
                 if let (Some(ours), Some(theirs)) = (ours, median(&format!("{peer} run, {count}"))) {
                     println!("{count} member(s): {:.3} of {peer}", ours / theirs);
                 }
-                let pod = median(&format!(
-                    "pod, cached image, own network, {count}: LAUNCH_GROUP to last RUNNING"
-                ));
-                if let (Some(pod), Some(theirs)) = (pod, median(&format!("{peer} run, {count}"))) {
-                    println!("  as a pod with a network: {:.3} of {peer}", pod / theirs);
-                }
             }
         }
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
         fs::create_dir_all(&directory).unwrap();
         let text = serde_json::to_string_pretty(&json!({
-            "unit": "us", "before": before, "after": pods::machine(), "results": shown,
+            "unit": "us", "before": before, "after": machine(), "results": shown,
         }))
         .unwrap();
         fs::write(directory.join("members.json"), text).unwrap();
     }
+}
+
+/// What else runs on this machine, for whoever reads the figures.
+fn machine() -> serde_json::Value {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    json!({
+        "kernel": read("/proc/sys/kernel/osrelease"),
+        "processors": std::thread::available_parallelism().map_or(0, usize::from),
+        "load": read("/proc/loadavg"),
+    })
 }
 
 async fn end(mut running: Vec<Running>) {
