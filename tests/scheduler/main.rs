@@ -3,4 +3,5 @@
 
 mod process;
 mod removed;
+mod status;
 mod story;
