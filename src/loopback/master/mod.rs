@@ -26,7 +26,10 @@ use std::{
 use tokio::{
     net::TcpListener,
     runtime,
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::{
+        Notify,
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    },
     task::{LocalSet, spawn_local},
 };
 
@@ -158,6 +161,8 @@ struct Station {
     agents: Vec<Hosted>,
     streams: Streams,
     begin: Instant,
+    /// Rung by every step.
+    changed: Rc<Notify>,
     /// Executors that run, to know when the last has gone.
     executors: usize,
     draining: Vec<tokio::sync::oneshot::Sender<()>>,
@@ -181,6 +186,7 @@ impl Station {
         for down in out.down {
             self.obey(down);
         }
+        self.changed.notify_one();
         result
     }
 
@@ -366,6 +372,7 @@ async fn set_up(options: &Options) -> Result<(Rc<RefCell<Station>>, SocketAddr),
         agents,
         streams: Streams::default(),
         begin: Instant::now(),
+        changed: Rc::default(),
         executors: 0,
         draining: Vec::new(),
     }));
@@ -382,13 +389,23 @@ async fn set_up(options: &Options) -> Result<(Rc<RefCell<Station>>, SocketAddr),
 
 /// Heartbeats, and whatever else is due.
 async fn keep_time(station: Rc<RefCell<Station>>) {
-    // Deadlines appear and go at any time; a steady pace is simple, and none of them is finer.
+    // Deadlines come and go with every step. They are looked at this long after one, and not for each of many; a
+    // cluster where nothing happens sleeps.
     const PACE: Duration = Duration::from_millis(100);
+    let (begin, changed) = {
+        let station = station.borrow();
+        (station.begin, station.changed.clone())
+    };
     let mut next_beat = core::HEARTBEAT;
     loop {
-        tokio::time::sleep(PACE).await;
+        let due = station.borrow().core.deadline();
+        let due = begin + due.map_or(next_beat, |due| due.min(next_beat));
+        tokio::select! {
+            () = tokio::time::sleep_until(due.into()) => {}
+            () = changed.notified() => tokio::time::sleep(PACE).await,
+        }
         let mut station = station.borrow_mut();
-        let now = station.begin.elapsed();
+        let now = begin.elapsed();
         if station.core.deadline().is_some_and(|deadline| deadline <= now) {
             station.step(|core, out| core.tick(out));
         }
