@@ -140,7 +140,9 @@ impl Pull {
             None => None,
         };
         let mut pulled = Vec::new();
-        for reference in &self.references {
+        let here = std::env::current_dir()?;
+        for reference in self.references {
+            let reference = reference.absolute(&here);
             let drawn = Drawn::new(&reference.to_string());
             let options = PullOptions {
                 force: !self.cached,
@@ -148,7 +150,7 @@ impl Pull {
                 platform: self.platform.clone().unwrap_or_else(Platform::host),
                 progress: drawn.observer(),
             };
-            let image = store.resolve_and_pull(reference, &options).await;
+            let image = store.resolve_and_pull(&reference, &options).await;
             drawn.end();
             let image = image?;
             // The command's end must not be the end of what it brought.
@@ -299,7 +301,7 @@ impl Verify {
                     .first()
                     .map_or_else(|| image.digest.to_string(), Clone::clone);
                 match report.is_whole() {
-                    true => println!("{name}: whole, {} files checked", report.files),
+                    true => println!("{name}: whole, {} checked", count(report.files, "file")),
                     false => {
                         println!("{name}: damaged");
                         for problem in &report.problems {
@@ -381,9 +383,9 @@ impl Collect {
         match self.common.output {
             Output::Json => Common::print_json(&json!(collected))?,
             Output::Table => println!(
-                "removed {} images and {} layers, {} freed, {} left",
-                collected.images,
-                collected.layers,
+                "removed {} and {}, {} freed, {} left",
+                count(collected.images, "image"),
+                count(collected.layers, "layer"),
                 size(collected.freed),
                 size(collected.left)
             ),
@@ -394,9 +396,13 @@ impl Collect {
 
 /// The images that are meant, by reference as it was pulled or in any equal spelling, or by digest.
 fn select<'a>(known: &'a [Known], names: &[String]) -> Result<Vec<&'a Known>, Failure> {
+    let here = std::env::current_dir().ok();
     let mut selected: Vec<&Known> = Vec::new();
     for name in names {
-        let full = name.parse::<Reference>().map(|reference| reference.to_string());
+        let full = name.parse::<Reference>().map(|reference| match &here {
+            Some(here) => reference.absolute(here).to_string(),
+            None => reference.to_string(),
+        });
         let digest = name.parse::<Digest>();
         let is_meant = |image: &&Known| {
             digest.as_ref().is_ok_and(|digest| *digest == image.digest)
@@ -418,6 +424,14 @@ fn select<'a>(known: &'a [Known], names: &[String]) -> Result<Vec<&'a Known>, Fa
 
 fn short(digest: &Digest) -> String {
     digest.to_string().chars().take("sha256:".len() + 12).collect()
+}
+
+/// `1 layer`, `2 layers`.
+fn count(number: impl TryInto<u64>, what: &str) -> String {
+    match number.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {what}"),
+        number => format!("{number} {what}s"),
+    }
 }
 
 fn size(bytes: u64) -> String {

@@ -1,7 +1,11 @@
 //! Image references by Docker's rules (P-01): `[registry[:port]/]repository[:tag][@digest]`, and the local kinds
 //! `oci:DIRECTORY[:TAG]`, `oci-archive:FILE[:TAG]` and `docker-archive:FILE[:REFERENCE]`.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use super::digest::{Digest, DigestError};
 
@@ -216,6 +220,19 @@ fn is_path_component(component: &str) -> bool {
             })
 }
 
+impl Reference {
+    /// The same, with a local path as somebody means it who is in the directory `base`.
+    pub fn absolute(mut self, base: &Path) -> Reference {
+        match &mut self {
+            Reference::Registry(_) => {}
+            Reference::Layout { path, .. }
+            | Reference::LayoutArchive { path, .. }
+            | Reference::Archive { path, .. } => *path = base.join(&*path),
+        }
+        self
+    }
+}
+
 impl FromStr for Reference {
     type Err = ReferenceError;
 
@@ -340,6 +357,19 @@ mod tests {
             "oci-archive:x.tar"
         );
         assert!("oci:".parse::<Reference>().is_err());
+    }
+
+    #[test]
+    fn local_paths_are_meant_from_somewhere() {
+        for (given, want) in [
+            ("oci:a:tag", "oci:/base/a:tag"),
+            ("oci-archive:../a.tar", "oci-archive:/base/../a.tar"),
+            ("docker-archive:/a.tar:x/y:z", "docker-archive:/a.tar:x/y:z"),
+            ("a", "docker.io/library/a:latest"),
+        ] {
+            let absolute = given.parse::<Reference>().unwrap().absolute(Path::new("/base"));
+            assert_eq!(absolute.to_string(), want);
+        }
     }
 
     #[test]

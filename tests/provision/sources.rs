@@ -55,6 +55,17 @@ fn p_07_podling_up_runs_each_local_source() {
         let text = up(&place, &pod);
         assert!(text.contains("from a file"), "{reference}: {text}");
     }
+    // As it is typed by somebody who is there.
+    for reference in ["oci:layout:t", "oci-archive:oci-archive.tar:some"] {
+        let container = serde_json::json!({
+            "name": "web", "resources": {"cpus": 0.1, "mem": 32}, "image": {"kind": "DOCKER", "id": reference},
+        });
+        let text = up(
+            &place,
+            &serde_json::json!({"id": "/here", "containers": [container]}),
+        );
+        assert!(text.contains("from a file"), "{reference}: {text}");
+    }
 }
 
 #[test]
@@ -87,6 +98,7 @@ fn up(place: &Place, pod: &serde_json::Value) -> String {
     let output = Command::new(PODLING)
         .args(["up", "--once", "--listen", "127.0.0.1:0"])
         .arg(&file)
+        .current_dir(place.path(""))
         .env("PODLING_IMAGES_STORE", place.path("store"))
         .output()
         .unwrap();

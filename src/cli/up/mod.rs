@@ -27,6 +27,7 @@ use super::{
     signals::Interrupts,
 };
 use crate::{
+    image::Reference,
     loopback::master::{Cluster, Options},
     mesos::codec::Encoding,
     pod::{Pod, Profile},
@@ -72,12 +73,22 @@ impl Up {
         let mut profile = Profile::default();
         profile.support.ordinary_user = !root;
         // Nothing is started before everything is known to be right.
-        let pods: Vec<Pod> = self
+        let mut pods: Vec<Pod> = self
             .files
             .iter()
             .map(|file| definition::pods_with_warnings(file, &profile))
             .collect::<Result<Vec<_>, _>>()?
             .concat();
+        let here = std::env::current_dir()?;
+        for container in pods.iter_mut().flat_map(|pod| &mut pod.containers) {
+            if let Some(image) = &mut container.image
+                && let Ok(reference) = image.id.parse::<Reference>()
+                && !matches!(reference, Reference::Registry(_))
+            {
+                // Executors are somewhere else.
+                image.id = reference.absolute(&here).to_string();
+            }
+        }
         if self.once && pods.is_empty() {
             return Err(Failure::usage(
                 "--once needs a pod definition: without one there is nothing to end",
