@@ -40,7 +40,7 @@ fn main() -> Outcome<()> {
         // The measured program is a process of its own, so that its memory is only its own.
         Some("pull") => pull_once(&arguments[1], Path::new(&arguments[2])),
         Some(rounds) => compare(rounds.parse()?),
-        None => compare(5),
+        None => compare(4),
     }
 }
 
@@ -220,7 +220,7 @@ fn layer(number: usize) -> Vec<u8> {
         let mut data = Vec::with_capacity(size + 8);
         while data.len() < size {
             let pick = next();
-            if pick & 3 == 0 {
+            if pick & 15 == 0 {
                 data.extend_from_slice(&pick.to_le_bytes());
             } else {
                 data.extend_from_slice(&words[(pick >> 8) as usize % 1024]);
