@@ -217,13 +217,7 @@ fn i_15_k_13_a_kill_sends_the_image_s_stop_signal() {
     let reference = place.layout("layout", &image(&config, Layer::new()));
     let web = from_image(task("web", None), &reference);
     let work = tempfile::tempdir().unwrap();
-    let group = podling::mesos::v1::TaskGroupInfo { tasks: vec![web] };
-    let agent = place
-        .agent()
-        .work_dir(work.path())
-        .task_group(group)
-        .start()
-        .unwrap();
+    let agent = started(place.agent(), work.path(), [web]);
     agent.wait_told(&["web"], TaskRunning).unwrap();
     let patient = KillPolicy {
         grace_period: Some(podling::mesos::v1::DurationInfo {

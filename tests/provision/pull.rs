@@ -11,7 +11,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use podling::{
     loopback::agent::AgentBuilder,
     mesos::v1::{
-        Secret, TaskGroupInfo, TaskInfo,
+        Secret, TaskInfo,
         TaskState::{TaskFailed, TaskKilled},
         secret,
         task_status::Reason,
@@ -323,19 +323,15 @@ fn k_01_q_01_a_kill_ends_a_pull_at_once_and_leaves_nothing() {
                 reply
             });
             let place = Place::new();
-            let group = TaskGroupInfo {
-                tasks: vec![
+            let work = tempfile::tempdir().unwrap();
+            let agent = started(
+                place.agent(),
+                work.path(),
+                [
                     from_image(task("web", None), &format!("{}/a:tag", registry.address)),
                     task("beside", Some("echo a byte")),
                 ],
-            };
-            let work = tempfile::tempdir().unwrap();
-            let agent = place
-                .agent()
-                .work_dir(work.path())
-                .task_group(group)
-                .start()
-                .unwrap();
+            );
             until("the request that stalls", || {
                 let asked = registry.requests();
                 asked.iter().any(|request| request.part(&content) == Some(part))

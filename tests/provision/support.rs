@@ -171,11 +171,16 @@ pub fn image_of(task: &mut TaskInfo) -> &mut Image {
     mesos.image.as_mut().unwrap()
 }
 
+/// Launches a group that the test ends, or otherwise bothers.
+pub fn started(agent: AgentBuilder, work: &Path, tasks: impl IntoIterator<Item = TaskInfo>) -> Agent {
+    let tasks = tasks.into_iter().collect();
+    let agent = agent.work_dir(work).task_group(TaskGroupInfo { tasks });
+    agent.start().unwrap()
+}
+
 pub fn run(agent: AgentBuilder, tasks: impl IntoIterator<Item = TaskInfo>) -> (Outcome, tempfile::TempDir) {
     let work = tempfile::tempdir().unwrap();
-    let tasks = tasks.into_iter().collect();
-    let agent = agent.work_dir(work.path()).task_group(TaskGroupInfo { tasks });
-    let outcome = agent.start().unwrap().finish();
+    let outcome = started(agent, work.path(), tasks).finish();
     assert!(
         outcome.is_good() && outcome.violations.is_empty(),
         "{outcome}\n{}",
