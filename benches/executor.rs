@@ -181,7 +181,8 @@ impl Bench {
         other.wait_told(&["other"], TaskState::TaskRunning).unwrap();
         let agent = self.agent(ids.iter().map(|id| task(id, shell("sleep 1000"))).collect());
         agent.wait_told(&names, TaskState::TaskRunning).unwrap();
-        thread::sleep(Duration::from_millis(500));
+        // Five quiet seconds after the launch it gives back what only launches need.
+        thread::sleep(Duration::from_secs(7));
         let executor = Memory::of(agent.facts().pid);
         let inits: Vec<Memory> = children(agent.facts().pid).into_iter().map(Memory::of).collect();
         println!("with 10 members: executor {executor}");
