@@ -16,7 +16,9 @@ use podling::network::{Config, Manager, Request, Step, Watch, ruleset::Found};
 use serde_json::{Value, json};
 
 use crate::{
-    support::{Server, ask_tcp, config, error, no_answer, node, node_address, on_a_node, outside, read, sh},
+    support::{
+        Server, ask_tcp, config, error, no_answer, node, node_address, on_a_node, outside, read, reclaim, sh,
+    },
     witness::Witness,
 };
 
@@ -121,7 +123,7 @@ fn each_step_failed_in_turn(subnets: &'static str) {
                     // Failed on the way back: the next clean-up does it.
                     assert!(Step::DOWN.contains(&step), "{step:?} {count}");
                     pod.tear_down().await.unwrap_err();
-                    assert_eq!(manager.reclaim().await.unwrap(), 1, "{step:?} {count}");
+                    reclaim(&manager, 1).await;
                 }
             }
             before.assert_only_infrastructure_remains(&["cni-front"]);
@@ -202,7 +204,7 @@ fn killed_at_each_step(subnets: &'static str) {
             let manager = Manager::open(everything_on(subnets)).unwrap();
             // Before its journal is opened a pod holds nothing.
             let held = usize::from(!matches!(step, Step::Namespace | Step::Lease));
-            assert_eq!(manager.reclaim().await.unwrap(), held, "{step:?} {count}");
+            reclaim(&manager, held).await;
             before
                 .wait_until_only_infrastructure_remains(&["cni-front"])
                 .await;
@@ -325,7 +327,7 @@ fn n_3_a_foreign_interface_under_a_noted_name_is_left_alone() {
              ip link add {name} type veth peer name other"
         ));
         let manager = Manager::open(everything()).unwrap();
-        assert_eq!(manager.reclaim().await.unwrap(), 1);
+        reclaim(&manager, 1).await;
         sh(&format!("ip link show {name}"));
         // And a pod of that name gets another one.
         let request = read(&manager, json!({"mode": "bridge"}));

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::result::excerpt;
-use crate::network::config::CniConfig;
+use crate::{network::config::CniConfig, sys};
 
 /// A result is a few hundred bytes.
 const OUTPUT_LIMIT: u64 = 1 << 20;
@@ -132,12 +132,12 @@ impl Call<'_> {
             cause,
         };
         let mut line = self.command_line()?;
-        let mut child = {
-            // Not closed by the exec. Nobody else is started meanwhile who would keep it: members close everything.
-            let inherited = self.lock.map(rustix::io::dup).transpose();
-            let _inherited = inherited.map_err(|errno| failed(errno.into()))?;
-            line.spawn().map_err(failed)?
-        };
+        if let Some(lock) = self.lock {
+            sys::inherit::keep(line.as_std_mut(), lock).map_err(failed)?;
+        }
+        let mut child = line.spawn().map_err(failed)?;
+        // It has a copy of the lock, which the plug-in alone is to hold from here on.
+        drop(line);
         let mut group = Group(
             child
                 .id()
