@@ -279,10 +279,8 @@ fn a_terminal_that_is_hung_up_does_not_end_what_nohup_started() {
         let file = node.file("hosted.json", HOSTED);
         let command = node.up(false, &[&file]);
         let mut nohup = std::process::Command::new("nohup");
-        nohup
-            .arg(command.get_program())
-            .args(command.get_args())
-            .env_clear();
+        // In place of `env`, which has hang-ups heard.
+        nohup.args(command.get_args().skip(1)).env_clear();
         for (name, value) in command.get_envs() {
             nohup.env(name, value.unwrap());
         }

@@ -160,7 +160,8 @@ impl Node {
     pub fn up(&self, ordinary: bool, arguments: &[&str]) -> Command {
         let tmp = self.tmp.path().join("tmp");
         let program = self.tmp.path().join("bin/podling");
-        let mut command = Command::new("sh");
+        // Whoever runs the tests may have been started by nohup.
+        let mut command = Command::new("env");
         let become_user = match ordinary {
             true => format!("setpriv --reuid {USER} --regid {USER} --clear-groups"),
             false => String::new(),
@@ -170,7 +171,8 @@ impl Node {
             self.cgroups.join_script(),
             program.display()
         );
-        command.args(["-c", &script, "sh"]).args(arguments);
+        let shell = ["--default-signal=HUP", "sh", "-c", &script, "sh"];
+        command.args(shell).args(arguments);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         command
             .env("TMPDIR", tmp)

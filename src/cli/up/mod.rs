@@ -245,6 +245,10 @@ impl Up {
                 && may_be_the_end
                 && let Some(good) = verdict(scheduler).await?
             {
+                // Several updates may have come at once; all that led here has been told by now.
+                while let Ok(notice) = notices.try_recv() {
+                    show.notice(&notice, None).await;
+                }
                 return Ok(match good {
                     true => ExitCode::SUCCESS,
                     false => ExitCode::FAILURE,
