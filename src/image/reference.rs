@@ -118,9 +118,6 @@ impl RegistryReference {
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
             return Err(ReferenceProblem::Tag(tag.to_owned()));
         }
-        if name.len() > MAX_NAME {
-            return Err(ReferenceProblem::TooLong);
-        }
         let (registry, path) = split_registry(name);
         if !is_registry(registry) {
             return Err(ReferenceProblem::Registry(registry.to_owned()));
@@ -136,6 +133,10 @@ impl RegistryReference {
         } else {
             path.to_owned()
         };
+        // Of the whole name, as Docker counts, also where parts of it were left out.
+        if registry.len() + 1 + repository.len() > MAX_NAME {
+            return Err(ReferenceProblem::TooLong);
+        }
         let tag = match (tag, digest) {
             (Some(tag), _) => Some(tag.to_owned()),
             (None, Some(_)) => None,
@@ -425,6 +426,21 @@ mod tests {
                 let shown = reference.to_string();
                 prop_assert_eq!(shown.parse::<Reference>().unwrap(), reference);
             }
+        }
+    }
+
+    #[test]
+    fn p_01_a_name_is_measured_with_the_parts_that_were_left_out() {
+        let full = "docker.io/library/";
+        let longest = "a".repeat(MAX_NAME - full.len());
+        for name in [longest.clone(), format!("{full}{longest}")] {
+            let reference: Reference = name.parse().unwrap();
+            assert_eq!(reference.to_string().parse::<Reference>().unwrap(), reference);
+            let error = format!("{name}a").parse::<Reference>().unwrap_err();
+            assert!(
+                error.to_string().contains("longer than 255 characters"),
+                "{error}"
+            );
         }
     }
 }
