@@ -226,16 +226,22 @@ impl Runtime {
 fn enter(cgroup: &MemberCgroup, plan: &Plan) -> Result<(JoinPlan, Option<OomWatch>), LaunchError> {
     let failed = |error| LaunchError::new(&plan.member, Problem::Cgroup { error });
     let mut rules = default_devices();
-    rules.extend(plan.devices.iter().map(|device| DeviceRule {
-        kind: DeviceKind::Char,
-        major: Some(device.major),
-        minor: Some(device.minor),
-        access: Access {
-            read: true,
-            write: true,
-            mknod: true,
-        },
-    }));
+    for device in &plan.devices {
+        let rule = DeviceRule {
+            kind: DeviceKind::Char,
+            major: Some(device.major),
+            minor: Some(device.minor),
+            access: Access {
+                read: true,
+                write: true,
+                mknod: true,
+            },
+        };
+        // Most are among those that everybody may use.
+        if !rules.contains(&rule) {
+            rules.push(rule);
+        }
+    }
     // What no controller can do is told once for the machine, not for each member.
     cgroup.restrict_devices(&rules).map_err(failed)?;
     let join = cgroup.join(cgroup.clone_into().is_some()).map_err(failed)?;

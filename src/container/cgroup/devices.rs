@@ -71,9 +71,7 @@ pub fn default_devices() -> Vec<DeviceRule> {
 pub(super) fn restrict(cgroup: &Cgroup, rules: &[DeviceRule]) -> Result<bool, CgroupError> {
     if let Some(node) = cgroup.v1(Controller::Devices) {
         node.write("devices.deny", "a")?;
-        let different = rules.iter().enumerate();
-        let different = different.filter(|(index, rule)| !rules.iter().take(*index).any(|one| one == *rule));
-        node.write_each("devices.allow", different.map(|(_, rule)| rule.v1()))?;
+        node.write_each("devices.allow", rules.iter().map(DeviceRule::v1))?;
         return Ok(true);
     }
     let Some(node) = cgroup.v2() else { return Ok(false) };
