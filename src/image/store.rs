@@ -24,11 +24,11 @@ use super::{
 
 /// Where whoever runs an image mounts something, whatever is there. Members find these in their root also when the
 /// image lacks them, and nobody has to make them in what takes the member's changes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Places {
     /// Relative to the root, as all of these are.
-    pub directories: &'static [&'static str],
-    pub files: &'static [&'static str],
+    pub directories: Vec<PathBuf>,
+    pub files: Vec<PathBuf>,
 }
 
 /// How a node keeps images.

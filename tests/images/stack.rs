@@ -107,8 +107,8 @@ fn directories_without_entries_keep_the_attributes_of_lower_layers() {
 fn places_to_mount_on_lie_under_members_only_and_below_every_layer() {
     let store = TestStore::with(|config| {
         config.places = Places {
-            directories: &["proc", "mnt/mesos/sandbox"],
-            files: &["etc/hosts", "etc/hostname"],
+            directories: ["proc", "mnt/mesos/sandbox"].map(PathBuf::from).into(),
+            files: ["etc/hosts", "etc/hostname"].map(PathBuf::from).into(),
         };
     });
     let layout = store.directory.path().join("layout");

@@ -4,8 +4,9 @@ use std::{os::fd::OwnedFd, path::PathBuf};
 
 use tokio::{runtime::Handle, sync::OnceCell};
 
-use super::{Alive, Trouble};
+use super::{Alive, Trouble, names};
 use crate::{
+    container::plan::SANDBOX_IN_IMAGE,
     executor::{config::Config, sentence},
     image::{
         Changes, Credentials, Image, OperatorConfig, Places, PullOptions, Reference, Rootfs, RootfsError,
@@ -79,7 +80,7 @@ fn open(config: &OperatorConfig) -> Result<Store, Trouble> {
     let mut store = config
         .store()
         .map_err(|error| Trouble::failed(format!("images_credentials: {}", sentence(&error))))?;
-    store.places = PLACES;
+    store.places = places();
     Store::open(store).map_err(|error| {
         let path = config.store.display();
         Trouble::failed(format!("image store {path}: {}", sentence(&error)))
@@ -99,11 +100,14 @@ fn credentials(at: &str, secret: &v1::Secret) -> Result<Credentials, Trouble> {
     }
 }
 
-/// What is mounted in the root of every member with an image.
-const PLACES: Places = Places {
-    directories: &["proc", "sys", "dev", "mnt/mesos/sandbox"],
-    files: &["etc/hosts", "etc/hostname", "etc/resolv.conf"],
-};
+/// Where something is mounted in the root of every member with an image.
+fn places() -> Places {
+    let directories = ["proc", "sys", "dev", SANDBOX_IN_IMAGE.trim_start_matches('/')];
+    Places {
+        directories: directories.map(PathBuf::from).into(),
+        files: names::FILES.map(names::place).into(),
+    }
+}
 
 /// Nobody can write to it, so all may share it.
 pub fn read_only(image: &Image) -> Result<OwnedFd, Trouble> {

@@ -21,7 +21,12 @@ use crate::{
 };
 
 /// As named below `/etc`.
-const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+pub const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+
+/// Where such a file is in a root.
+pub fn place(name: &str) -> PathBuf {
+    Path::new("etc").join(name)
+}
 
 /// Where members find the node's own.
 pub const NODE: &str = "/etc";
@@ -41,7 +46,7 @@ pub fn write(directory: &Path, files: &Files) -> io::Result<()> {
 /// The mounts that show a member the files of `directory`. On the host's root only those that are there can be
 /// covered. The node's own cannot be written to.
 pub fn mounts(directory: &Path, rootfs: &Rootfs) -> Vec<Mount> {
-    let places = FILES.map(|name| (directory.join(name), Path::new("etc").join(name)));
+    let places = FILES.map(|name| (directory.join(name), place(name)));
     let places = places.into_iter().filter(|(source, target)| {
         source.exists() && (!rootfs.is_host() || Path::new("/").join(target).exists())
     });
@@ -86,7 +91,7 @@ pub fn make_room(root: &OwnedFd) -> Result<(), InTheWay> {
         Err(errno) => return Err(failed(etc())(errno)),
     };
     for name in FILES {
-        unless_it_is(directory.as_fd(), name, FileType::RegularFile).map_err(failed(etc().join(name)))?;
+        unless_it_is(directory.as_fd(), name, FileType::RegularFile).map_err(failed(place(name)))?;
     }
     Ok(())
 }

@@ -106,10 +106,10 @@ impl Layout {
     pub(in crate::image) fn ground(&self, places: &Places) -> io::Result<PathBuf> {
         let ground = self.empty().join("ground");
         readable_directory(&ground)?;
-        for place in places.directories {
+        for place in &places.directories {
             readable_directory(&ground.join(place))?;
         }
-        for place in places.files {
+        for place in &places.files {
             let path = ground.join(place);
             if !path.exists() {
                 path.parent().map_or(Ok(()), readable_directory)?;
