@@ -200,7 +200,8 @@ impl Store {
         self.layers(&source, &manifest, &configuration, options).await?;
         disk.keep_image(&record)?;
         disk.keep_reference(reference, &options.platform, manifest_digest)?;
-        self.image(record, configuration.image, lease)
+        let layers = disk.layers(&record.layers)?;
+        self.image(record, &layers, configuration.image, lease)
     }
 
     async fn open_source(&self, reference: &Reference, options: &PullOptions) -> Result<Source, Problem> {

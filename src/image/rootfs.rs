@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::{
     digest::Digest,
-    disk::{Disk, StoreError},
+    disk::{Disk, LayerRecord, StoreError},
     fixes,
     unpack::{DevicePolicy, UnpackOptions, tree},
 };
@@ -87,7 +87,7 @@ impl Stack {
     pub(super) fn assemble(
         disk: &Disk,
         manifest: Digest,
-        diff_ids: &[Digest],
+        layers: &[(Digest, Option<LayerRecord>)],
         options: &UnpackOptions,
     ) -> Result<Stack, RootfsError> {
         // From the top: of a layer that occurs twice only the upper one shows, and overlayfs refuses the second.
@@ -95,12 +95,12 @@ impl Stack {
         let mut from_top = Vec::new();
         let mut undescribed = false;
         let mut root_model = None;
-        for diff_id in diff_ids.iter().rev() {
+        for (diff_id, record) in layers.iter().rev() {
             if !seen.insert(*diff_id) {
                 continue;
             }
             from_top.push(*diff_id);
-            if let Some(record) = disk.layer(*diff_id)? {
+            if let Some(record) = record {
                 if record.root_described && root_model.is_none() {
                     root_model = Some(*diff_id);
                 }

@@ -11,7 +11,7 @@ use oci_spec::image::ImageConfiguration;
 
 use super::{
     digest::Digest,
-    disk::{Collected, Disk, ImageRecord, Keep, Known, Lease, StoreError, Verified},
+    disk::{Collected, Disk, ImageRecord, Keep, Known, LayerRecord, Lease, StoreError, Verified},
     document::Configuration,
     platform::Platform,
     pool::{Lost, Pool},
@@ -164,22 +164,22 @@ impl Store {
         let Ok(configuration) = Configuration::parse(&config, &options.platform) else {
             return Ok(None);
         };
-        for layer in &record.layers {
-            if disk.layer(*layer)?.is_none() {
-                return Ok(None);
-            }
+        let layers = disk.layers(&record.layers)?;
+        if layers.iter().any(|(_, layer)| layer.is_none()) {
+            return Ok(None);
         }
         disk.touch(manifest);
-        Ok(Some(self.image(record, configuration.image, lease)?))
+        Ok(Some(self.image(record, &layers, configuration.image, lease)?))
     }
 
     pub(super) fn image(
         &self,
         record: ImageRecord,
+        layers: &[(Digest, Option<LayerRecord>)],
         config: ImageConfiguration,
         lease: Lease,
     ) -> Result<Image, Problem> {
-        let stack = Stack::assemble(self.disk(), record.manifest, &record.layers, &self.inner.unpack)?;
+        let stack = Stack::assemble(self.disk(), record.manifest, layers, &self.inner.unpack)?;
         Ok(Image {
             record,
             config,

@@ -222,6 +222,15 @@ impl Disk {
         LayerRecord::load(&self.layout, diff_id, &self.boot).map_err(self.failed("read a layer's record"))
     }
 
+    /// Of each of these layers, what is known.
+    pub(super) fn layers(
+        &self,
+        diff_ids: &[Digest],
+    ) -> Result<Vec<(Digest, Option<LayerRecord>)>, StoreError> {
+        let known = |diff_id: &Digest| Ok((*diff_id, self.layer(*diff_id)?));
+        diff_ids.iter().map(known).collect()
+    }
+
     pub(super) fn try_slot(&self, diff_id: Digest) -> Result<Option<Slot>, StoreError> {
         Slot::try_take(&self.layout, diff_id).map_err(self.failed("prepare for a layer"))
     }
