@@ -9,6 +9,9 @@
 // A benchmark that cannot go on may end at once.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "common/figures.rs"]
+mod figures;
+
 use std::{
     env, fs,
     io::{Read as _, Write as _},
@@ -27,6 +30,8 @@ use podling::{
     },
 };
 use serde_json::json;
+
+use self::figures::{Figures, Memory, micros};
 
 const PAUSE: Duration = Duration::from_millis(150);
 
@@ -67,7 +72,7 @@ fn await_term(out: &Path) {
 struct Bench {
     executor: String,
     runs: usize,
-    results: serde_json::Map<String, serde_json::Value>,
+    figures: Figures,
 }
 
 fn measure() {
@@ -80,13 +85,13 @@ fn measure() {
     let mut bench = Bench {
         executor,
         runs,
-        results: serde_json::Map::new(),
+        figures: Figures::default(),
     };
     println!("{} runs each, 150 ms apart; {}", bench.runs, bench.executor);
     bench.launches();
     bench.deaths();
     bench.memory();
-    bench.save();
+    bench.figures.save("executor.json", bench.runs);
 }
 
 impl Bench {
@@ -126,9 +131,10 @@ impl Bench {
                 agent.shutdown();
                 assert!(agent.finish().is_good());
             }
-            self.report(&format!("LAUNCH_GROUP to last RUNNING, {count} members"), running);
+            self.figures
+                .report(&format!("LAUNCH_GROUP to last RUNNING, {count} members"), running);
         }
-        self.report("exec to SUBSCRIBE", subscribe);
+        self.figures.report("exec to SUBSCRIBE", subscribe);
     }
 
     fn deaths(&mut self) {
@@ -169,8 +175,10 @@ impl Bench {
             told.push(siblings.map(at).into_iter().max().unwrap() - at("a"));
             ended.push(killed - at("a"));
         }
-        self.report("death of a member to SIGTERM at both siblings", told);
-        self.report("death of a member to last KILLED of two siblings", ended);
+        self.figures
+            .report("death of a member to SIGTERM at both siblings", told);
+        self.figures
+            .report("death of a member to last KILLED of two siblings", ended);
     }
 
     fn memory(&mut self) {
@@ -191,8 +199,8 @@ impl Bench {
         }
         let size = fs::metadata(&self.executor).unwrap().len();
         println!("binary: {:.2} MB", size as f64 / 1e6);
-        self.results.insert(
-            "memory, kB".into(),
+        self.figures.keep(
+            "memory, kB",
             json!({
                 "executor": executor.json(),
                 "inits": inits.iter().map(Memory::json).collect::<Vec<_>>(),
@@ -204,42 +212,6 @@ impl Bench {
             assert!(agent.finish().is_good());
         }
     }
-
-    fn report(&mut self, what: &str, mut micros: Vec<u64>) {
-        micros.sort_unstable();
-        let at = |part: f64| micros[((micros.len() - 1) as f64 * part).round() as usize] as f64 / 1000.0;
-        println!(
-            "{what}: p50 {:.2} ms, p99 {:.2} ms, least {:.2} ms",
-            at(0.5),
-            at(0.99),
-            at(0.0)
-        );
-        self.results.insert(format!("{what}, us"), json!(micros));
-    }
-
-    fn save(&self) {
-        let machine = rustix::system::uname();
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let all = json!({
-            "kernel": machine.release().to_string_lossy(),
-            "processors": thread::available_parallelism().map_or(0, usize::from),
-            "load": load.trim(),
-            "runs": self.runs,
-            "note": env::var("PODLING_BENCH_NOTE").unwrap_or_default(),
-            "results": self.results,
-        });
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(
-            folder.join("executor.json"),
-            serde_json::to_string(&all).unwrap() + "\n",
-        )
-        .unwrap();
-    }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap()
 }
 
 fn task(id: &str, command: CommandInfo) -> TaskInfo {
@@ -273,42 +245,6 @@ fn argv<'a>(words: impl IntoIterator<Item = &'a str>) -> CommandInfo {
         value: arguments.first().cloned(),
         arguments,
         ..Default::default()
-    }
-}
-
-/// What a process takes, in kB.
-struct Memory {
-    rss: u64,
-    private: u64,
-}
-
-impl Memory {
-    fn of(pid: u32) -> Self {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-        let of = |name: &str| -> u64 {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-                .unwrap_or(0)
-        };
-        Memory {
-            rss: of("Rss:"),
-            private: of("Private_Clean:") + of("Private_Dirty:"),
-        }
-    }
-
-    fn json(&self) -> serde_json::Value {
-        json!({ "rss": self.rss, "private": self.private })
-    }
-}
-
-impl std::fmt::Display for Memory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{:.2} MB resident, {:.2} MB private",
-            self.rss as f64 / 1e3,
-            self.private as f64 / 1e3
-        )
     }
 }
 

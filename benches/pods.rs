@@ -8,12 +8,14 @@
 // A benchmark that cannot go on may end at once.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "common/figures.rs"]
+mod figures;
+
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -25,6 +27,8 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Value, json};
+
+use self::figures::{Figures, Memory, micros};
 
 const PAUSE: Duration = Duration::from_millis(150);
 const MANY: usize = 100;
@@ -39,19 +43,19 @@ fn main() {
     let mut bench = Bench {
         runs,
         up: Up::start(),
-        results: serde_json::Map::new(),
+        figures: Figures::default(),
     };
     println!("{runs} runs of one pod, {} of {MANY}", bench.runs_of_many());
     bench.one();
     bench.many();
-    bench.save();
+    bench.figures.save("pods.json", bench.runs);
     bench.up.stop();
 }
 
 struct Bench {
     runs: usize,
     up: Up,
-    results: serde_json::Map<String, Value>,
+    figures: Figures,
 }
 
 impl Bench {
@@ -75,9 +79,9 @@ impl Bench {
             client.await_idle(Duration::from_millis(1));
             gone.push(micros(begin.elapsed()));
         }
-        self.report("one pod, POST to answer", posted);
-        self.report("one pod, POST to STABLE", stable);
-        self.report("one pod, DELETE to gone", gone);
+        self.figures.report("one pod, POST to answer", posted);
+        self.figures.report("one pod, POST to STABLE", stable);
+        self.figures.report("one pod, DELETE to gone", gone);
         self.memory("no pod");
     }
 
@@ -124,63 +128,18 @@ impl Bench {
             client.await_idle(Duration::from_millis(5));
             gone.push(micros(begin.elapsed()));
         }
-        self.report("100 pods, POST to STABLE of each", each);
-        self.report("100 pods, first POST to last STABLE", all);
-        self.report("100 pods, first DELETE to last gone", gone);
+        self.figures.report("100 pods, POST to STABLE of each", each);
+        self.figures.report("100 pods, first POST to last STABLE", all);
+        self.figures.report("100 pods, first DELETE to last gone", gone);
     }
 
     /// What `podling up` itself takes; executors have a benchmark of their own.
     fn memory(&mut self, when: &str) {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.up.child.id())).unwrap();
-        let of = |name: &str| -> u64 {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-                .unwrap_or(0)
-        };
-        let (rss, private) = (of("Rss:"), of("Private_Clean:") + of("Private_Dirty:"));
-        println!(
-            "podling up with {when}: {:.1} MB resident, {:.1} MB private",
-            rss as f64 / 1e3,
-            private as f64 / 1e3
-        );
-        self.results.insert(
-            format!("memory of podling up with {when}, kB"),
-            json!({"rss": rss, "private": private}),
-        );
+        let memory = Memory::of(self.up.child.id());
+        println!("podling up with {when}: {memory}");
+        self.figures
+            .keep(format!("memory of podling up with {when}, kB"), memory.json());
     }
-
-    fn report(&mut self, what: &str, mut micros: Vec<u64>) {
-        micros.sort_unstable();
-        let at = |part: f64| micros[((micros.len() - 1) as f64 * part).round() as usize] as f64 / 1000.0;
-        println!(
-            "{what}: p50 {:.2} ms, p99 {:.2} ms, least {:.2} ms",
-            at(0.5),
-            at(0.99),
-            at(0.0)
-        );
-        self.results.insert(format!("{what}, us"), json!(micros));
-    }
-
-    fn save(&self) {
-        let machine = rustix::system::uname();
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let all = json!({
-            "kernel": machine.release().to_string_lossy(),
-            "processors": thread::available_parallelism().map_or(0, usize::from),
-            "load": load.trim(),
-            "runs": self.runs,
-            "note": env::var("PODLING_BENCH_NOTE").unwrap_or_default(),
-            "results": self.results,
-        });
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
-        fs::create_dir_all(&folder).unwrap();
-        let text = serde_json::to_string(&all).unwrap() + "\n";
-        fs::write(folder.join("pods.json"), text).unwrap();
-    }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap()
 }
 
 fn pod(id: &str) -> Value {

@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../common/own_node.rs"]
+mod own_node;
+
 mod cni;
 mod faults;
 mod killed;

@@ -5,7 +5,6 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,15 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
 use podling::{
     network::{Config, Manager, PodNetwork, Request},
     sys::netns,
 };
 use serde_json::Value;
+
+use super::own_node::on_own_node;
+pub use super::own_node::sh;
 
 /// Long enough for a loaded machine, when an answer is expected.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,33 +29,13 @@ const SILENCE: Duration = Duration::from_millis(400);
 
 /// Runs a test as a node of its own.
 pub fn on_a_node<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let node = thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("these tests need root");
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
-        sh("ip link set lo up");
+    on_own_node(move || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap()
             .block_on(test());
     });
-    if let Err(panic) = node.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-/// A shell command on the node; answers what it prints.
-pub fn sh(script: &str) -> String {
-    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{script}: {}{text}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    text
 }
 
 /// A shell command in a pod's network.

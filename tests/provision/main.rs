@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../common/own_node.rs"]
+mod own_node;
+
 // The makers of images and registries are shared with the tests of images.
 #[path = "../images/build.rs"]
 #[allow(dead_code)]

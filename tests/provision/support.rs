@@ -8,10 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
 use podling::{
     loopback::agent::{Agent, AgentBuilder, Outcome},
     mesos::v1::{
@@ -22,6 +18,7 @@ use podling::{
 use serde_json::{Value, json};
 
 use super::build::{Layer, Packing, TestImage, digest};
+pub use super::own_node::{on_own_node as on_a_node, sh};
 
 pub const EXECUTOR: &str = env!("CARGO_BIN_EXE_podling-executor");
 pub const PODLING: &str = env!("CARGO_BIN_EXE_podling");
@@ -232,26 +229,4 @@ pub fn below(directory: &Path) -> Vec<PathBuf> {
     fs::read_dir(directory)
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default()
-}
-
-/// Runs a test as a node of its own: no bridge, rule or address of this machine is touched.
-pub fn on_a_node(test: impl FnOnce() + Send + 'static) {
-    let node = thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("these tests need root");
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
-        sh("ip link set lo up");
-        test();
-    });
-    if let Err(panic) = node.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-pub fn sh(script: &str) -> String {
-    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script}: {said}");
-    String::from_utf8(output.stdout).unwrap()
 }

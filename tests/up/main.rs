@@ -1,6 +1,9 @@
 //! `podling up` and `podling pod` as their users meet them: real processes, real HTTP, real members.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+#[path = "../common/own_node.rs"]
+mod own_node;
+
 mod bad_input;
 mod cluster;
 mod examples;

@@ -10,42 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
+use super::own_node::on_own_node;
+pub use super::own_node::sh;
 
 /// An ordinary user's numbers; nobody has to know them.
 pub const USER: u32 = 54_321;
 
 /// Runs a test on a node of its own: its links, rules, mounts and `/run` are nobody else's. Root's privilege.
 pub fn on_a_node(test: impl FnOnce(&Node) + Send + 'static) {
-    let node = thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("these tests need root");
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        mount(
-            Some("tmpfs"),
-            "/run",
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some("mode=755"),
-        )
-        .unwrap();
-        sh("ip link set lo up");
-        let node = Node::new();
-        test(&node);
-    });
-    if let Err(panic) = node.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-pub fn sh(script: &str) -> String {
-    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script}: {said}");
-    String::from_utf8(output.stdout).unwrap()
+    on_own_node(move || test(&Node::new()));
 }
 
 /// The cgroup of this test, below which all else of it is.
