@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use super::{Ended, Failure, signals::Interrupts};
 use crate::{
     mesos::{codec::Encoding, v1},
-    pod::{Profile, task_group},
+    pod::{self, Profile, task_group},
     scheduler::{
         api,
         core::Settings,
@@ -47,6 +47,16 @@ pub(super) struct SchedulerCommand {
     /// Where agents have podling-executor [default: whatever they have as their default executor]
     #[arg(long, env = "PODLING_EXECUTOR", value_name = "PATH")]
     executor: Option<String>,
+
+    /// How many instances a pod may ask for at the most
+    #[arg(
+        long,
+        env = "PODLING_MAX_INSTANCES",
+        value_name = "N",
+        default_value_t = pod::MOST_INSTANCES,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    max_instances: u32,
 
     /// Name given to container networks without one
     #[arg(long, env = "PODLING_DEFAULT_NETWORK", value_name = "NAME")]
@@ -141,6 +151,7 @@ impl SchedulerCommand {
         let (service, scheduler) = Service::start(settings(self.executor), Box::new(store), connect)?;
         let profile = Profile {
             default_network: self.default_network,
+            most_instances: self.max_instances,
             ..Profile::default()
         };
         let context = api::Context {

@@ -40,8 +40,13 @@ pub struct Profile {
     pub inactive_after_seconds: u64,
     pub expunge_after_seconds: u64,
     pub health_delay_seconds: u32,
+    /// More instances than this no pod may ask for.
+    pub most_instances: u32,
     pub support: Support,
 }
+
+/// A slip of the finger should not be a cluster's memory.
+pub const MOST_INSTANCES: u32 = 10_000;
 
 impl Default for Profile {
     /// The seeds' values.
@@ -53,6 +58,7 @@ impl Default for Profile {
             inactive_after_seconds: 900,
             expunge_after_seconds: 604_800,
             health_delay_seconds: 2,
+            most_instances: MOST_INSTANCES,
             support: Support::default(),
         }
     }
@@ -77,7 +83,7 @@ pub fn read(value: &Value, profile: &Profile) -> Result<Definition, Violations> 
         return Err(violations);
     };
     rules::normalise(&mut pod, profile);
-    rules::check(&pod, &mut violations);
+    rules::check(&pod, profile, &mut violations);
     profile.support.check(&pod, &mut violations);
     if violations.is_empty() {
         Ok(Definition { pod, ignored })

@@ -31,10 +31,15 @@ pub(super) fn normalise(pod: &mut Pod, profile: &Profile) {
     }
 }
 
-pub(super) fn check(pod: &Pod, out: &mut Violations) {
+pub(super) fn check(pod: &Pod, profile: &Profile, out: &mut Violations) {
     let root = Place::root();
     if pod.user.as_deref() == Some("") {
         out.rule(&root.field("user"), "must not be empty");
+    }
+    let (instances, most) = (pod.scaling.instances, profile.most_instances);
+    if instances > most {
+        let rule = format!("got {instances}, expected {most} or fewer (the scheduler's --max-instances)");
+        out.rule(&root.field("scaling").field("instances"), rule);
     }
     check_names(pod, out);
     check_volumes(pod, out);

@@ -189,7 +189,7 @@ impl<M: Master> Service<M> {
     ) -> Result<(Self, Handle), Fatal> {
         let saved = store.load().map_err(Fatal::Store)?;
         let master = connect(saved.framework.as_deref());
-        let core = Core::restore(settings, saved);
+        let core = Core::restore(settings, saved, Duration::ZERO);
         let store = StoreThread::start(store).map_err(Fatal::Thread)?;
         let (requests, queue) = mpsc::channel(REQUESTS);
         let (notices, _) = broadcast::channel(NOTICES);

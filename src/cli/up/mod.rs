@@ -30,7 +30,7 @@ use crate::{
     image::Reference,
     loopback::master::{Cluster, Options},
     mesos::codec::Encoding,
-    pod::{Pod, Profile},
+    pod::{self, Pod, Profile},
     scheduler::{
         api,
         core::{Command, Condition, Notice},
@@ -54,6 +54,16 @@ pub(super) struct Up {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     agents: u16,
 
+    /// How many instances a pod may ask for at the most
+    #[arg(
+        long,
+        env = "PODLING_MAX_INSTANCES",
+        value_name = "N",
+        default_value_t = pod::MOST_INSTANCES,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    max_instances: u32,
+
     /// Keep pods and sandboxes here for the next time [default: a temporary directory, removed at the end]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -72,6 +82,7 @@ impl Up {
         let root = nix::unistd::geteuid().is_root();
         let mut profile = Profile::default();
         profile.support.ordinary_user = !root;
+        profile.most_instances = self.max_instances;
         // Nothing is started before everything is known to be right.
         let mut pods: Vec<Pod> = self
             .files

@@ -41,10 +41,8 @@ impl Waiting {
     pub async fn look(&mut self, scheduler: &Handle) -> Result<Vec<(PodId, String)>, Unavailable> {
         self.next = Instant::now() + PATIENCE;
         let waiting = scheduler.ask(|core, stamp| {
-            let long =
-                |since: i64| u128::try_from(stamp.wall.millis() - since).unwrap_or(0) >= PATIENCE.as_millis();
             let all = core.queue(stamp.now).into_iter();
-            let stuck = all.filter(|waiting| waiting.delayed.is_none() && long(waiting.since.millis()));
+            let stuck = all.filter(|waiting| waiting.delayed.is_none() && waiting.waited >= PATIENCE);
             let reason = |waiting: crate::scheduler::core::status::Waiting| {
                 let last = waiting.latest.last()?;
                 let details: Vec<&str> = last

@@ -37,6 +37,11 @@ fn each_broken_rule_is_named_with_its_place() {
             "got -1, expected 0 or more",
         ),
         (
+            json!({"scaling": {"kind": "fixed", "instances": 10_001}}),
+            "/scaling/instances",
+            "got 10001, expected 10000 or fewer",
+        ),
+        (
             json!({"volumes": volume}),
             "/volumes(0)",
             "referenced by at least one container",

@@ -101,6 +101,25 @@ fn pod(command: &str, instances: u32) -> Value {
         "containers": [{"name": "c", "resources": {"cpus": 0.1, "mem": 32}, "exec": {"command": {"shell": command}}}]})
 }
 
+/// One such request made the API silent and took all memory.
+#[tokio::test]
+async fn instances_without_bound_are_refused_with_their_place() {
+    let api = Api::start();
+    assert_eq!(api.post(&pod("x", 10_000)).await.status, StatusCode::CREATED);
+    for many in [10_001, i32::MAX as u32, u32::MAX] {
+        let scale = pod("x", many).to_string();
+        let update = api.send(Method::PUT, "/v2/pods/team/web?force=true", scale).await;
+        for answer in [update, api.post(&pod("x", many)).await] {
+            assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+            assert_eq!(
+                answer.body["details"][0]["path"], "/scaling/instances",
+                "{}",
+                answer.body
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_pod_is_created_found_and_removed() {
     let api = Api::start();

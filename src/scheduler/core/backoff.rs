@@ -42,19 +42,32 @@ impl Backoff {
         }
     }
 
+    /// As it was stored, from `now`.
+    pub fn restore(delay: Option<Duration>, now: Duration) -> Self {
+        Backoff {
+            current: delay.map(|delay| Current { delay, since: now }),
+        }
+    }
+
+    /// What is stored of it.
+    pub fn delay(&self) -> Option<Duration> {
+        self.current.map(|current| current.delay)
+    }
+
     pub fn reset(&mut self) {
         self.current = None;
     }
 
-    /// Forgets a delay that is long over.
-    pub fn expire(&mut self, now: Duration, policy: &model::Backoff) {
+    /// Forgets a delay that is long over; true if there was one.
+    pub fn expire(&mut self, now: Duration, policy: &model::Backoff) -> bool {
         let most = seconds(policy.max_launch_delay);
-        if self
+        let over = self
             .current
-            .is_some_and(|current| current.since.saturating_add(most) <= now)
-        {
+            .is_some_and(|current| current.since.saturating_add(most) <= now);
+        if over {
             self.current = None;
         }
+        over
     }
 
     /// The time before which nothing is launched.

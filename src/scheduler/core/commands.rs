@@ -16,7 +16,7 @@ impl Core {
         if self.pods.contains_key(&key) {
             return Err(Refusal::Exists(pod.id));
         }
-        let version = out.stamp.wall;
+        let version = self.versions.next(out.stamp.wall);
         pod.version = Some(version);
         let pod = Arc::new(pod);
         let deployment = Deployment {
@@ -59,17 +59,12 @@ impl Core {
                 instances: Vec::new(),
             });
         }
-        // Two updates in one millisecond still make two versions.
-        let version = if out.stamp.wall > state.stored.version {
-            out.stamp.wall
-        } else {
-            state.stored.version.next()
-        };
         let kind = if pod.restarts(before) {
             DeploymentKind::Restart
         } else {
             DeploymentKind::Scale
         };
+        let version = self.versions.next(out.stamp.wall);
         pod.version = Some(version);
         let pod = Arc::new(pod);
         state.supersede(out);
@@ -87,6 +82,7 @@ impl Core {
         if kind == DeploymentKind::Restart {
             state.stored.config = version;
             state.backoff.reset();
+            out.store(state.trouble());
         }
         out.store(Change::Version(pod.clone()));
         out.store(Change::Pod(state.stored.clone()));

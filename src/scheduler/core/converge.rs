@@ -8,10 +8,13 @@ use super::{
     rollout::{self, Census},
 };
 use crate::pod::{
-    InstanceId, Version,
+    InstanceId,
     model::{KillSelection, UnreachableStrategy},
 };
 use std::time::Duration;
+
+/// Instances of a pod that are made in one step.
+const SLICE: usize = 256;
 
 impl Core {
     /// Brings one pod a step nearer to what is wanted. Does nothing when there is nothing to do, so it may be
@@ -20,9 +23,12 @@ impl Core {
         let Some(state) = self.pods.get_mut(key) else {
             return;
         };
-        state
+        if state
             .backoff
-            .expire(out.stamp.now, &state.stored.pod.scheduling.backoff);
+            .expire(out.stamp.now, &state.stored.pod.scheduling.backoff)
+        {
+            out.store(state.trouble());
+        }
         let mut fresh = state.bury(self.settings.relaunch, out);
         state.give_up_unreachable(out);
         if state.stored.removing {
@@ -59,7 +65,7 @@ impl PodState {
 
     /// What has ended is launched again, or forgotten. True when something waits again.
     fn bury(&mut self, relaunch: bool, out: &mut Out) -> bool {
-        let mut again = false;
+        let (mut again, mut failed) = (false, false);
         let over: Vec<InstanceId> = self
             .instances
             .values()
@@ -71,8 +77,10 @@ impl PodState {
             let Some(instance) = self.instances.get_mut(&id) else {
                 continue;
             };
-            if instance.condition.is_failure() {
+            let failure = instance.condition.is_failure();
+            if failure {
                 self.last_failure = Some(instance.clone());
+                failed = true;
             }
             let wanted = instance.goal == Goal::Running && !self.stored.removing && instance.config == config;
             if !wanted {
@@ -82,14 +90,20 @@ impl PodState {
             if !relaunch {
                 continue;
             }
-            if instance.condition.is_failure() {
+            if failure {
                 self.backoff
                     .failed(out.stamp.now, &self.stored.pod.scheduling.backoff);
             }
             instance.reschedule(version, config, out.stamp.wall);
+            instance.timers.waiting = out.stamp.now;
+            self.order = self.order.saturating_add(1);
+            instance.order = self.order;
             out.store(Change::Instance(instance.clone()));
             out.tell(changed(instance));
             again = true;
+        }
+        if failed {
+            out.store(self.trouble());
         }
         again
     }
@@ -174,16 +188,22 @@ impl PodState {
             moves.start_new
         };
         self.retire(retired, out);
-        for _ in 0..start {
+        // The rest is made between what else happens: a pod may ask for thousands.
+        if start > SLICE {
+            out.wake(Duration::ZERO, Timer::Pod(self.stored.pod.id.safe()));
+        }
+        for _ in 0..start.min(SLICE) {
             let id = InstanceId::new(&self.stored.pod.id, out.chance.uuid());
             let pod = self.stored.pod.id.clone();
-            let instance = Instance::new(
+            let mut instance = Instance::new(
                 id.clone(),
                 pod,
                 self.stored.version,
                 self.stored.config,
                 out.stamp.wall,
             );
+            instance.timers.waiting = now;
+            instance.order = self.next_order();
             out.store(Change::Instance(instance.clone()));
             out.tell(changed(&instance));
             self.instances.insert(id, instance);
@@ -193,12 +213,9 @@ impl PodState {
 
     /// Which of these go first: what serves nobody before what serves, then by age.
     fn victims(&self, mut candidates: Vec<&Instance>, count: usize) -> Vec<InstanceId> {
-        let age = |instance: &Instance| {
-            let since: Version = instance.active_since.unwrap_or(instance.since);
-            match self.stored.pod.scheduling.kill_selection {
-                KillSelection::YoungestFirst => since.millis().saturating_neg(),
-                KillSelection::OldestFirst => since.millis(),
-            }
+        let age = |instance: &Instance| match self.stored.pod.scheduling.kill_selection {
+            KillSelection::YoungestFirst => u64::MAX - instance.order,
+            KillSelection::OldestFirst => instance.order,
         };
         candidates.sort_by_key(|instance| {
             let rank = match instance.condition {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     instance::{Condition, Instance},
-    machine::StoredPod,
+    machine::{StoredPod, Trouble},
 };
 use crate::{
     mesos::v1,
@@ -57,6 +57,8 @@ pub enum Change {
     ForgetPod(PodId),
     Instance(Instance),
     ForgetInstance(InstanceId),
+    /// What went wrong with a pod of late; nothing when all is forgotten.
+    Trouble(PodId, Trouble),
 }
 
 /// What happened, for the event stream and for people who watch.

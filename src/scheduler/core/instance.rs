@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::event::Settings;
 use crate::{
     mesos::v1::{self, TaskState},
     pod::{InstanceId, PodId, Version, task_group::HostPorts},
@@ -141,8 +142,12 @@ pub struct Instance {
     pub goal: Goal,
     pub condition: Condition,
     pub since: Version,
-    /// Since when it runs, for the order of killing.
+    /// Since when it runs, as people see it.
     pub active_since: Option<Version>,
+    /// Its place in the order of killing: grows with every instance of the pod that is made or begins to run. Kept
+    /// beside the times because clocks are set back. Zero in what older versions stored.
+    #[serde(default)]
+    pub order: u64,
     pub placed: Option<Placed>,
     /// By container name; empty while it waits for an offer.
     pub tasks: BTreeMap<String, InstanceTask>,
@@ -153,6 +158,8 @@ pub struct Instance {
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Timers {
+    /// Since when it waits for an offer.
+    pub waiting: Duration,
     /// When it was sent, to notice a launch nobody confirms.
     pub sent: Option<Duration>,
     /// When it was last told to go.
@@ -172,6 +179,7 @@ impl Instance {
             condition: Condition::Scheduled,
             since,
             active_since: None,
+            order: 0,
             placed: None,
             tasks: BTreeMap::new(),
             timers: Timers::default(),
@@ -189,6 +197,21 @@ impl Instance {
 
     pub fn is_scheduled(&self) -> bool {
         self.condition == Condition::Scheduled
+    }
+
+    /// Its timers after a restart of the scheduler; when they have to be looked at, if ever.
+    pub fn resume(&mut self, now: Duration, settings: &Settings) -> Option<Duration> {
+        match self.condition {
+            Condition::Provisioned | Condition::Staging => {
+                self.timers.sent = Some(now);
+                Some(now.saturating_add(settings.launch_timeout))
+            }
+            Condition::Unreachable => {
+                self.timers.unreachable = Some(now);
+                Some(now)
+            }
+            _ => None,
+        }
     }
 
     /// Nothing of it runs, and nothing is on its way.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     mesos::v1,
-    pod::{InstanceId, Pod, TaskName, Version},
+    pod::{InstanceId, Pod, PodId, TaskName, Version},
 };
 
 /// Everything the scheduler knows. Made anew from the store at each start.
@@ -35,6 +35,7 @@ pub struct Core {
     /// What is due when; an entry may be stale, so whoever is woken looks again.
     timers: BTreeSet<(Duration, Timer)>,
     pub(super) offers: OfferStance,
+    pub(super) versions: Versions,
     unanswered: BTreeMap<String, Option<v1::AgentId>>,
     reconcile_pause: Duration,
     reconcile_due: Duration,
@@ -48,6 +49,22 @@ pub(super) enum Timer {
     Instance(InstanceId),
 }
 
+/// Where versions of definitions come from.
+#[derive(Debug)]
+pub(super) struct Versions {
+    /// The last one given away, of whatever pod.
+    newest: Version,
+}
+
+impl Versions {
+    /// The time of day, unless one as late was given away already: two changes in one millisecond make two versions,
+    /// and a clock that is set back makes none that is older than an old one.
+    pub fn next(&mut self, wall: Version) -> Version {
+        self.newest = wall.max(self.newest.next());
+        self.newest
+    }
+}
+
 /// One pod, with all that is known of it.
 #[derive(Debug)]
 pub(super) struct PodState {
@@ -58,6 +75,8 @@ pub(super) struct PodState {
     pub backoff: Backoff,
     pub offers: OfferLog,
     pub last_failure: Option<Instance>,
+    /// The last place given away in the order of killing.
+    pub order: u64,
 }
 
 impl PodState {
@@ -69,6 +88,45 @@ impl PodState {
             backoff: Backoff::default(),
             offers: OfferLog::default(),
             last_failure: None,
+            order: 0,
+        }
+    }
+
+    /// What is stored beside the pod, so that a scheduler that starts again does not begin at once with what failed.
+    pub fn trouble(&self) -> Change {
+        let trouble = Trouble {
+            delay: self.backoff.delay(),
+            last_failure: self.last_failure.clone(),
+        };
+        Change::Trouble(self.stored.pod.id.clone(), trouble)
+    }
+
+    /// The next place in the order of killing.
+    pub fn next_order(&mut self) -> u64 {
+        self.order = self.order.saturating_add(1);
+        self.order
+    }
+
+    /// Instances that an older version stored have no order; the times they know are the best there is.
+    fn put_in_order(&mut self) {
+        self.order = self.instances.values().map(|i| i.order).max().unwrap_or(0);
+        let mut unordered: Vec<(Version, InstanceId)> = self
+            .instances
+            .values()
+            .filter(|instance| instance.order == 0)
+            .map(|instance| {
+                (
+                    instance.active_since.unwrap_or(instance.since),
+                    instance.id.clone(),
+                )
+            })
+            .collect();
+        unordered.sort();
+        for (_, id) in unordered {
+            let order = self.next_order();
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.order = order;
+            }
         }
     }
 
@@ -116,12 +174,24 @@ pub enum DeploymentKind {
     Remove,
 }
 
+/// What went wrong with a pod of late.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// How long the next launch has to wait; after a restart of the scheduler the whole of it, as no clock tells for
+    /// sure how much is left.
+    pub delay: Option<Duration>,
+    pub last_failure: Option<Instance>,
+}
+
 /// What the store held.
 #[derive(Debug, Clone, Default)]
 pub struct Saved {
     pub framework: Option<String>,
+    /// The newest version ever given away.
+    pub newest: Option<Version>,
     pub pods: Vec<StoredPod>,
     pub instances: Vec<Instance>,
+    pub troubles: Vec<(PodId, Trouble)>,
     /// Versions other than the newest that instances run.
     pub editions: Vec<Arc<Pod>>,
 }
@@ -176,8 +246,9 @@ impl Out {
 }
 
 impl Core {
-    /// Takes up where the store says the last scheduler stopped.
-    pub fn restore(settings: Settings, saved: Saved) -> Self {
+    /// Takes up where the store says the last scheduler stopped. No time survives: what waits for something waits its
+    /// whole time again, from `now`.
+    pub fn restore(settings: Settings, saved: Saved, now: Duration) -> Self {
         let mut pods: BTreeMap<String, PodState> = BTreeMap::new();
         for stored in saved.pods {
             pods.insert(stored.pod.id.safe(), PodState::new(stored));
@@ -187,12 +258,26 @@ impl Core {
                 state.editions.insert(version, edition);
             }
         }
-        for instance in saved.instances {
+        let mut timers = BTreeSet::new();
+        for mut instance in saved.instances {
             if let Some(state) = pods.get_mut(&instance.pod.safe()) {
+                instance.timers.waiting = now;
+                if let Some(due) = instance.resume(now, &settings) {
+                    timers.insert((due, Timer::Instance(instance.id.clone())));
+                }
                 state.instances.insert(instance.id.clone(), instance);
             }
         }
+        for (pod, trouble) in saved.troubles {
+            if let Some(state) = pods.get_mut(&pod.safe()) {
+                state.backoff = Backoff::restore(trouble.delay, now);
+                state.last_failure = trouble.last_failure;
+            }
+        }
         pods.values_mut().for_each(PodState::drop_editions);
+        pods.values_mut().for_each(PodState::put_in_order);
+        let newest = pods.values().map(|state| state.stored.version);
+        let newest = newest.chain(saved.newest).max().unwrap_or(Version::EPOCH);
         let holds_scheduled = |state: &PodState| state.instances.values().any(Instance::is_scheduled);
         let waiting = pods
             .iter()
@@ -206,8 +291,9 @@ impl Core {
             connected: false,
             pods,
             waiting,
-            timers: BTreeSet::new(),
+            timers,
             offers: OfferStance::default(),
+            versions: Versions { newest },
             unanswered: BTreeMap::new(),
             reconcile_pause,
             reconcile_due: Duration::ZERO,
@@ -347,9 +433,9 @@ impl Core {
             .and_then(|(name, state)| {
                 let instance = state.instances.get_mut(&name.instance)?;
                 (instance.incarnation == name.incarnation && instance.tasks.contains_key(&name.container))
-                    .then_some((name, instance))
+                    .then_some((name, instance, &mut state.order))
             });
-        let Some((name, instance)) = known else {
+        let Some((name, instance, last_order)) = known else {
             if condition.is_terminal() {
                 out.tell(Notice::UnknownInstanceTerminated {
                     task: status.task_id.value.clone(),
@@ -381,7 +467,12 @@ impl Core {
             host,
             status: Box::new(status.clone()),
         });
+        let ran = instance.active_since.is_some();
         if instance.settle(wall) {
+            if !ran && instance.active_since.is_some() {
+                *last_order = last_order.saturating_add(1);
+                instance.order = *last_order;
+            }
             out.tell(changed(instance));
             instance.timers.unreachable =
                 (instance.condition == Condition::Unreachable).then_some(out.stamp.now);

@@ -30,7 +30,7 @@ pub use self::{
     effect::{Change, Effect, Notice},
     event::{Accepted, Command, Event, Refusal, Settings, Stamp},
     instance::{Condition, Goal, Instance, InstanceTask},
-    machine::{Core, Deployment, DeploymentKind, Saved, StoredPod},
+    machine::{Core, Deployment, DeploymentKind, Saved, StoredPod, Trouble},
 };
 
 #[cfg(test)]

@@ -247,8 +247,7 @@ fn place(
     {
         if let Some(refused) = pool.still_has(&instance.id) {
             state.offers.refused(pool, vec![refused], out.stamp.wall);
-            let waited = out.stamp.wall.millis().saturating_sub(instance.since.millis());
-            if Duration::from_millis(waited.unsigned_abs()) >= settings.executor_patience {
+            if out.stamp.now.saturating_sub(instance.timers.waiting) >= settings.executor_patience {
                 out.send(Effect::Shutdown {
                     executor: v1::ExecutorId {
                         value: instance.id.executor_id(),

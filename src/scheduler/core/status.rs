@@ -150,6 +150,8 @@ pub struct Waiting {
     pub pod: Arc<Pod>,
     pub count: usize,
     pub since: Version,
+    /// For how long the one that waits longest has, whatever the time of day says.
+    pub waited: std::time::Duration,
     /// Backing off for so long; `None`: waiting for an offer.
     pub delayed: Option<std::time::Duration>,
     pub processed: u64,
@@ -219,6 +221,10 @@ fn waiting(state: &PodState, now: std::time::Duration) -> Option<Waiting> {
         pod: state.stored.pod.clone(),
         count: scheduled().count(),
         since,
+        waited: scheduled()
+            .map(|instance| now.saturating_sub(instance.timers.waiting))
+            .max()
+            .unwrap_or_default(),
         delayed: state
             .backoff
             .until()

@@ -12,11 +12,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{HISTORY, Store, StoreError};
 use crate::{
     pod::{Pod, PodId, Version},
-    scheduler::core::{Change, Instance, Saved, StoredPod},
+    scheduler::core::{Change, Instance, Saved, StoredPod, Trouble},
 };
 
 /// Grows with every change to the tables or to what their records mean.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const TABLES: &str = "
     CREATE TABLE setting  (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -24,6 +24,13 @@ const TABLES: &str = "
     CREATE TABLE instance (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE version  (pod TEXT NOT NULL, millis INTEGER NOT NULL, record TEXT NOT NULL,
                            PRIMARY KEY (pod, millis)) WITHOUT ROWID;
+    CREATE TABLE trouble  (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// From format 1, which forgot what had failed and which version was the newest of all.
+const FROM_1: &str = "
+    CREATE TABLE trouble  (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+    INSERT INTO setting SELECT 'newest', max(millis) FROM version HAVING max(millis) IS NOT NULL;
 ";
 
 #[derive(Debug)]
@@ -72,8 +79,9 @@ impl Sqlite {
             .map_err(&doing)?;
         match found {
             FORMAT => {}
-            0 => {
-                transaction.execute_batch(TABLES).map_err(&doing)?;
+            0 | 1 => {
+                let tables = if found == 0 { TABLES } else { FROM_1 };
+                transaction.execute_batch(tables).map_err(&doing)?;
                 transaction
                     .pragma_update(None, "user_version", FORMAT)
                     .map_err(&doing)?;
@@ -98,7 +106,14 @@ impl Sqlite {
         }
     }
 
-    fn records<T: DeserializeOwned>(&self, table: &str) -> Result<Vec<T>, StoreError> {
+    fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT value FROM setting WHERE name = ?1";
+        let value = self.connection.query_row(sql, [name], |row| row.get(0));
+        value.optional().map_err(self.doing("read"))
+    }
+
+    /// The records of a table, with their keys.
+    fn keyed<T: DeserializeOwned>(&self, table: &str) -> Result<Vec<(String, T)>, StoreError> {
         let doing = self.doing("read");
         let mut statement = self
             .connection
@@ -109,9 +124,15 @@ impl Sqlite {
             .map_err(&doing)?;
         rows.map(|row| {
             let (id, record) = row.map_err(&doing)?;
-            self.parse(&format!("{table} {id}"), &record)
+            let parsed = self.parse(&format!("{table} {id}"), &record)?;
+            Ok((id, parsed))
         })
         .collect()
+    }
+
+    fn records<T: DeserializeOwned>(&self, table: &str) -> Result<Vec<T>, StoreError> {
+        let keyed = self.keyed(table)?.into_iter();
+        Ok(keyed.map(|(_, record)| record).collect())
     }
 
     fn parse<T: DeserializeOwned>(&self, key: &str, record: &str) -> Result<T, StoreError> {
@@ -138,7 +159,17 @@ fn apply(transaction: &rusqlite::Transaction<'_>, change: &Change) -> rusqlite::
             "INSERT OR REPLACE INTO pod VALUES (?1, ?2)",
             &[&stored.pod.id.as_str(), &record(stored)?],
         ),
-        Change::ForgetPod(id) => run("DELETE FROM pod WHERE id = ?1", &[&id.as_str()]),
+        Change::ForgetPod(id) => {
+            run("DELETE FROM pod WHERE id = ?1", &[&id.as_str()])?;
+            run("DELETE FROM trouble WHERE id = ?1", &[&id.as_str()])
+        }
+        Change::Trouble(id, trouble) if *trouble == Trouble::default() => {
+            run("DELETE FROM trouble WHERE id = ?1", &[&id.as_str()])
+        }
+        Change::Trouble(id, trouble) => run(
+            "INSERT OR REPLACE INTO trouble VALUES (?1, ?2)",
+            &[&id.as_str(), &record(trouble)?],
+        ),
         Change::Instance(instance) => run(
             "INSERT OR REPLACE INTO instance VALUES (?1, ?2)",
             &[&instance.id.to_string(), &record(instance)?],
@@ -147,6 +178,11 @@ fn apply(transaction: &rusqlite::Transaction<'_>, change: &Change) -> rusqlite::
         Change::Version(pod) => {
             let Some(version) = pod.version else { return Ok(()) };
             let id = pod.id.as_str();
+            // Versions only grow.
+            run(
+                "INSERT OR REPLACE INTO setting VALUES ('newest', ?1)",
+                &[&version.millis()],
+            )?;
             run(
                 "INSERT OR REPLACE INTO version VALUES (?1, ?2, ?3)",
                 &[&id, &version.millis(), &record(pod)?],
@@ -162,19 +198,14 @@ fn apply(transaction: &rusqlite::Transaction<'_>, change: &Change) -> rusqlite::
 
 impl Store for Sqlite {
     fn load(&mut self) -> Result<Saved, StoreError> {
-        let framework = self
-            .connection
-            .query_row("SELECT value FROM setting WHERE name = 'framework'", [], |row| {
-                row.get(0)
-            })
-            .optional()
-            .map_err(self.doing("read"))?;
+        let framework = self.setting("framework")?;
+        let newest = self.setting("newest")?.and_then(|millis| millis.parse().ok());
         let pods: Vec<StoredPod> = self.records("pod")?;
         let instances: Vec<Instance> = self.records("instance")?;
-        let newest: BTreeMap<&PodId, Version> = pods.iter().map(|s| (&s.pod.id, s.version)).collect();
+        let current: BTreeMap<&PodId, Version> = pods.iter().map(|s| (&s.pod.id, s.version)).collect();
         let older: BTreeSet<(&PodId, Version)> = instances
             .iter()
-            .filter(|instance| newest.get(&instance.pod) != Some(&instance.version))
+            .filter(|instance| current.get(&instance.pod) != Some(&instance.version))
             .map(|instance| (&instance.pod, instance.version))
             .collect();
         let mut editions = Vec::new();
@@ -182,8 +213,14 @@ impl Store for Sqlite {
             // One that has dropped out of the history is no reason not to start.
             editions.extend(self.version(id, version)?.map(Arc::new));
         }
+        let troubles = self.keyed("trouble")?.into_iter();
         Ok(Saved {
             framework,
+            newest: newest.and_then(Version::from_millis),
+            // A pod's id is its key; one that is none belongs to nothing.
+            troubles: troubles
+                .filter_map(|(id, trouble)| Some((id.parse().ok()?, trouble)))
+                .collect(),
             pods,
             instances,
             editions,
@@ -313,6 +350,82 @@ mod tests {
             store.version(&id, Version::from_millis(9).unwrap()).unwrap(),
             None
         );
+    }
+
+    /// A file as the scheduler of format 1 wrote it.
+    fn written_by_format_1(path: &Path) {
+        let old = Connection::open(path).unwrap();
+        old.execute_batch(
+            "PRAGMA journal_mode = WAL;
+             CREATE TABLE setting  (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+             CREATE TABLE pod      (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+             CREATE TABLE instance (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+             CREATE TABLE version  (pod TEXT NOT NULL, millis INTEGER NOT NULL, record TEXT NOT NULL,
+                                    PRIMARY KEY (pod, millis)) WITHOUT ROWID;
+             PRAGMA user_version = 1;
+             INSERT INTO setting VALUES ('framework', 'F');",
+        )
+        .unwrap();
+        let write = |table: &str, id: &str, record: serde_json::Value| {
+            let sql = format!("INSERT INTO {table} VALUES (?1, ?2)");
+            old.execute(&sql, params![id, record.to_string()]).unwrap();
+        };
+        write("pod", "/a/b", serde_json::to_value(stored(5)).unwrap());
+        let mut record = serde_json::to_value(instance()).unwrap();
+        record.as_object_mut().unwrap().remove("order").unwrap();
+        write("instance", &instance().id.to_string(), record);
+        for millis in [5, 9] {
+            let record = serde_json::to_string(&*pod(millis)).unwrap();
+            let sql = "INSERT INTO version VALUES ('/a/b', ?1, ?2)";
+            old.execute(sql, params![millis, record]).unwrap();
+        }
+    }
+
+    #[test]
+    fn r5_a_store_of_format_1_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.db");
+        written_by_format_1(&path);
+        let saved = Sqlite::open(&path).unwrap().load().unwrap();
+        assert_eq!(
+            (saved.framework.as_deref(), saved.newest),
+            (Some("F"), Version::from_millis(9))
+        );
+        assert_eq!(
+            (&saved.pods[..], &saved.instances[..]),
+            (&[stored(5)][..], &[instance()][..])
+        );
+        assert!(saved.troubles.is_empty());
+
+        // And is one of ours from then on.
+        let trouble = Trouble {
+            delay: Some(std::time::Duration::from_millis(1150)),
+            last_failure: Some(instance()),
+        };
+        let id = pod(5).id.clone();
+        let change = Change::Trouble(id.clone(), trouble.clone());
+        Sqlite::open(&path).unwrap().apply(&[change]).unwrap();
+        let found = Sqlite::open(&path).unwrap().load().unwrap().troubles;
+        assert_eq!(found, [(id.clone(), trouble.clone())]);
+        for end in [
+            Change::ForgetPod(id.clone()),
+            Change::Trouble(id.clone(), Trouble::default()),
+        ] {
+            let mut store = Sqlite::open(&path).unwrap();
+            store
+                .apply(&[Change::Trouble(id.clone(), trouble.clone()), end])
+                .unwrap();
+            assert!(store.load().unwrap().troubles.is_empty());
+        }
+
+        // A pod whose history was never written has no newest version, and that is fine.
+        let bare = directory.path().join("bare.db");
+        written_by_format_1(&bare);
+        Connection::open(&bare)
+            .unwrap()
+            .execute("DELETE FROM version", [])
+            .unwrap();
+        assert_eq!(Sqlite::open(&bare).unwrap().load().unwrap().newest, None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! whole stories of mishaps.
 
 mod away;
+mod clocks;
 mod life;
 mod offers;
 mod stories;

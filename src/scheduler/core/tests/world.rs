@@ -25,6 +25,7 @@ pub(super) struct Store {
     pub(super) pods: BTreeMap<PodId, StoredPod>,
     pub(super) instances: BTreeMap<InstanceId, Instance>,
     pub(super) versions: Vec<Arc<Pod>>,
+    pub(super) troubles: BTreeMap<PodId, Trouble>,
 }
 
 impl Store {
@@ -34,7 +35,11 @@ impl Store {
                 Change::Framework(id) => self.framework = Some(id),
                 Change::Pod(pod) => drop(self.pods.insert(pod.pod.id.clone(), pod)),
                 Change::Version(pod) => self.versions.push(pod),
-                Change::ForgetPod(id) => drop(self.pods.remove(&id)),
+                Change::ForgetPod(id) => {
+                    self.pods.remove(&id);
+                    self.troubles.remove(&id);
+                }
+                Change::Trouble(id, trouble) => drop(self.troubles.insert(id, trouble)),
                 Change::Instance(instance) => drop(self.instances.insert(instance.id.clone(), instance)),
                 Change::ForgetInstance(id) => drop(self.instances.remove(&id)),
             }
@@ -47,6 +52,8 @@ impl Store {
         let instances = serde_json::to_string(&self.instances.values().collect::<Vec<_>>()).unwrap();
         Saved {
             framework: self.framework.clone(),
+            newest: self.versions.iter().filter_map(|pod| pod.version).max(),
+            troubles: self.troubles.clone().into_iter().collect(),
             pods: serde_json::from_str(&pods).unwrap(),
             instances: serde_json::from_str(&instances).unwrap(),
             editions: self.versions.clone(),
@@ -80,6 +87,8 @@ pub(super) struct World {
     /// Dies before this effect of the step, if set.
     pub(super) crash_at: Option<usize>,
     pub(super) crashed: bool,
+    /// Milliseconds the wall clock is behind the time that has passed.
+    pub(super) set_back: i64,
 }
 
 pub(super) fn settings() -> Settings {
@@ -95,7 +104,7 @@ pub(super) const EPOCH: i64 = 1_700_000_000_000;
 impl World {
     pub(super) fn new() -> Self {
         World {
-            core: Core::restore(settings(), Saved::default()),
+            core: Core::restore(settings(), Saved::default(), Duration::ZERO),
             store: Store::default(),
             now: Duration::ZERO,
             steps: 0,
@@ -114,13 +123,14 @@ impl World {
             notices: Vec::new(),
             crash_at: None,
             crashed: false,
+            set_back: 0,
         }
     }
 
     pub(super) fn stamp(&mut self) -> Stamp {
         self.steps += 1;
         self.now += Duration::from_millis(1);
-        let wall = Version::from_millis(EPOCH + self.now.as_millis() as i64).unwrap();
+        let wall = Version::from_millis(EPOCH + self.now.as_millis() as i64 - self.set_back).unwrap();
         Stamp {
             now: self.now,
             wall,
@@ -346,7 +356,7 @@ impl World {
     }
 
     pub(super) fn restart(&mut self) {
-        self.core = Core::restore(settings(), self.store.saved());
+        self.core = Core::restore(settings(), self.store.saved(), self.now);
         self.crashed = false;
         self.connected = false;
         self.updates.clear();
@@ -356,6 +366,11 @@ impl World {
     pub(super) fn state(&self, id: &str) -> Option<status::PodStatus> {
         let now = Version::from_millis(EPOCH).unwrap();
         self.core.status(&id.parse().unwrap(), now)
+    }
+
+    /// Those of all pods, in the order they were given away.
+    pub(super) fn versions(&self) -> Vec<Version> {
+        self.store.versions.iter().filter_map(|pod| pod.version).collect()
     }
 
     pub(super) fn instances(&self, id: &str) -> Vec<String> {
