@@ -11,6 +11,7 @@
 
 pub mod cli;
 pub mod container;
+pub mod door;
 pub mod executor;
 pub mod group;
 pub mod image;

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::Args;
 
 use super::{Ended, Failure, failure, loopback::own_executor, signals::Interrupts};
-use crate::loopback::master::{Cluster, Options};
+use crate::door::raise_descriptors;
+use crate::loopback::master::{Access, Cluster, Options};
 
 pub(super) const RESOURCES: &str = "cpus:4;mem:8192;disk:10240;ports:[31000-32000]";
 
@@ -31,10 +32,23 @@ pub(super) struct MasterCommand {
     /// Keep the sandboxes below this directory [default: a temporary one, removed at the end]
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
+
+    /// Let everybody in: other users, and everybody else who reaches the address
+    #[arg(long)]
+    insecure: bool,
 }
 
 impl MasterCommand {
     pub(super) fn run(self) -> Ended {
+        if self.insecure {
+            failure::complain("--insecure: whoever reaches the master can run commands as this user");
+        } else if !self.listen.ip().is_loopback() {
+            return Err(Failure::usage(format!(
+                "--listen {}: only this user's schedulers on this machine are let in; --insecure lets in everybody",
+                self.listen
+            )));
+        }
+        raise_descriptors();
         let default_executor = match self.executor {
             Some(command) => command,
             None => own_executor()?,
@@ -47,6 +61,10 @@ impl MasterCommand {
             default_executor,
             work_dir: work_dir.path().to_owned(),
             executor_environment: Vec::new(),
+            access: Access {
+                insecure: self.insecure,
+                ..Access::default()
+            },
         })
         .map_err(|error| match error {
             crate::loopback::master::StartError::Resources(error) => Failure::usage(error),

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 use super::{Ended, Failure, signals::Interrupts};
 use crate::{
+    door::{Keeper, Names, Peers, Started, raise_descriptors},
     mesos::{codec::Encoding, v1},
     pod::{self, Profile, task_group},
     scheduler::{
@@ -135,6 +136,7 @@ impl SchedulerCommand {
 
     async fn serve(self, master: String) -> Ended {
         let mut interrupts = Interrupts::listen()?;
+        raise_descriptors();
         let listener = TcpListener::bind(self.listen)
             .await
             .map_err(|error| Failure::failed(format!("cannot listen on {}: {error}", self.listen)))?;
@@ -146,6 +148,7 @@ impl SchedulerCommand {
                 master: place,
                 framework: framework(known),
                 encoding: Encoding::Protobuf,
+                authorization: None,
             })
         };
         let (service, scheduler) = Service::start(settings(self.executor), Box::new(store), connect)?;
@@ -154,6 +157,7 @@ impl SchedulerCommand {
             most_instances: self.max_instances,
             ..Profile::default()
         };
+        let keeper = Keeper::new(Names::default(), None, Peers::open(Started::default()));
         let context = api::Context {
             scheduler,
             profile: Arc::new(profile),
@@ -167,10 +171,7 @@ impl SchedulerCommand {
                 Err(fatal) => Err(fatal.into()),
                 Ok(()) => Err(Failure::failed("the scheduler ended by itself")),
             },
-            served = axum::serve(listener, api::router(context)) => match served {
-                Err(error) => Err(error.into()),
-                Ok(()) => Err(Failure::failed("the API ended by itself")),
-            },
+            never = api::serve(listener, context, keeper) => match never {},
         }
     }
 }

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Request,
     client::conn::http1,
-    header::{CONTENT_TYPE, HOST, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle, time::Instant};
@@ -57,6 +57,8 @@ pub struct Identity {
     pub master: String,
     pub framework: v1::FrameworkInfo,
     pub encoding: Encoding,
+    /// Shown with every call, to a master that asks for it.
+    pub authorization: Option<HeaderValue>,
 }
 
 /// The session as the scheduler's shell holds it. Dropping it ends the subscription.
@@ -303,7 +305,7 @@ impl Seeker {
                 path: PATH.to_owned(),
                 host: place.clone(),
                 encoding: self.identity.encoding,
-                authorization: None,
+                authorization: self.identity.authorization.clone(),
             };
             let call = wire::Call {
                 r#type: Some(wire::call::Type::Subscribe as i32),
@@ -339,7 +341,7 @@ impl Seeker {
         mut stream: Stream<wire::Event>,
         subscribed: &mut bool,
     ) -> Result<Infallible, Lost> {
-        let mut calls = Calls::new(place, self.identity.encoding, stream.id.clone()).await?;
+        let mut calls = Calls::new(place, &self.identity, stream.id.clone()).await?;
         let mut silence = ANSWER_TIMEOUT.saturating_mul(MISSED_BEATS);
         let mut alive = Instant::now();
         loop {
@@ -439,7 +441,8 @@ impl Drop for Calls {
 }
 
 impl Calls {
-    async fn new(place: &str, encoding: Encoding, stream_id: Option<HeaderValue>) -> Result<Self, Lost> {
+    async fn new(place: &str, identity: &Identity, stream_id: Option<HeaderValue>) -> Result<Self, Lost> {
+        let encoding = identity.encoding;
         let line = dial(place).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(line))
             .await
@@ -449,6 +452,7 @@ impl Calls {
             place: place.to_owned(),
             encoding,
             stream_id,
+            authorization: identity.authorization.clone(),
         };
         let task = tokio::spawn(async move {
             tokio::select! {
@@ -480,6 +484,7 @@ struct CallHead {
     place: String,
     encoding: Encoding,
     stream_id: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
 }
 
 impl CallHead {
@@ -504,6 +509,9 @@ impl CallHead {
             .header(CONTENT_TYPE, media_type);
         if let Some(id) = &self.stream_id {
             request = request.header(STREAM_ID, id);
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         sender.ready().await?;
         let response = sender.send_request(request.body(Full::new(body))?).await?;

@@ -10,6 +10,7 @@ pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod overlay;
+pub mod peer;
 pub mod pidfd;
 pub mod probe;
 pub mod ready;

@@ -1,6 +1,7 @@
 //! Netlink: messages written into one buffer, sent with one call, every one of them answered.
 //!
-//! Serves both families we speak: `NETLINK_ROUTE` (links, addresses, routes) and `NETLINK_NETFILTER` (nf_tables).
+//! Serves the families we speak: `NETLINK_ROUTE` (links, addresses, routes), `NETLINK_NETFILTER` (nf_tables) and
+//! `NETLINK_SOCK_DIAG` (whose a socket is).
 //! A [`Batch`] collects messages; [`Socket::transact`] sends them together and waits for all the acknowledgements.
 #![allow(unsafe_code)]
 
@@ -39,6 +40,7 @@ const DUMP_LIMIT: usize = 16 << 20;
 pub enum Family {
     Route,
     Netfilter,
+    SocketDiagnosis,
 }
 
 /// Messages in the order in which the kernel shall carry them out.
@@ -250,6 +252,7 @@ impl Socket {
         let protocol = match family {
             Family::Route => None, // NETLINK_ROUTE is number 0
             Family::Netfilter => Some(netlink::NETFILTER),
+            Family::SocketDiagnosis => Some(netlink::SOCK_DIAG),
         };
         let fd = socket_with(
             AddressFamily::NETLINK,

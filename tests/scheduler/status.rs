@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podling::loopback::master::{Cluster, Options};
+use podling::loopback::master::{Access, Cluster, Options};
 use serde_json::{Value, json};
 
 use crate::process::Scheduler;
@@ -31,6 +31,7 @@ impl Home {
             default_executor: env!("CARGO_BIN_EXE_podling-executor").to_owned(),
             work_dir,
             executor_environment: Vec::new(),
+            access: Access::default(),
         })
         .unwrap();
         let scheduler = Scheduler::start(cluster.address(), &directory.path().join("state.db"));

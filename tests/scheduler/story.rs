@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podling::loopback::master::{Cluster, Options};
+use podling::loopback::master::{Access, Cluster, Options};
 use serde_json::{Value, json};
 
 use crate::process::{Broken, Scheduler, call, processes, runs};
@@ -75,6 +75,7 @@ impl Story {
             default_executor: env!("CARGO_BIN_EXE_podling-executor").to_owned(),
             work_dir: work_dir.clone(),
             executor_environment: Vec::new(),
+            access: Access::default(),
         })
         .unwrap();
         let store = directory.join("state.db");

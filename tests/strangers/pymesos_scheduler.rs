@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podling::loopback::master::{Cluster, Options};
+use podling::loopback::master::{Access, Cluster, Options};
 use serde_json::{Value, json};
 
 /// Longer than anything here takes on a busy machine.
@@ -26,6 +26,7 @@ fn cluster(work_dir: &Path, default_executor: &str) -> Cluster {
         default_executor: default_executor.to_owned(),
         work_dir: work_dir.to_owned(),
         executor_environment: Vec::new(),
+        access: Access::default(),
     })
     .unwrap()
 }

@@ -6,6 +6,7 @@ mod own_node;
 
 mod bad_input;
 mod cluster;
+mod door;
 mod examples;
 mod layout;
 mod leaving;

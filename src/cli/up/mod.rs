@@ -27,8 +27,9 @@ use super::{
     signals::Interrupts,
 };
 use crate::{
+    door::{Keeper, Names, Peers, Token, raise_descriptors},
     image::Reference,
-    loopback::master::{Cluster, Options},
+    loopback::master::{Access, Cluster, Options},
     mesos::codec::Encoding,
     pod::{self, Pod, Profile},
     scheduler::{
@@ -75,6 +76,10 @@ pub(super) struct Up {
     /// End when every instance has ended: with 0 if all of them finished, else with 1
     #[arg(long)]
     once: bool,
+
+    /// Let everybody use the API: other users, members, web pages, and everybody else who reaches it
+    #[arg(long)]
+    insecure: bool,
 }
 
 impl Up {
@@ -111,6 +116,7 @@ impl Up {
             }
         }
         let executor = own_executor()?;
+        raise_descriptors();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -130,6 +136,12 @@ impl Up {
         let node = node::Settings::read(ours, root, state.path())?;
         let work_dir = state.path().join("work");
         std::fs::create_dir_all(&work_dir)?;
+        // Of the master: known to nobody but us.
+        let access = Access {
+            token: Some(Token::random()),
+            ..Access::default()
+        };
+        let keeper = self.keeper(&state, &access)?;
         let cluster = Cluster::start(Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             agents: usize::from(self.agents),
@@ -137,13 +149,14 @@ impl Up {
             default_executor: executor.clone(),
             work_dir: work_dir.clone(),
             executor_environment: node.variables.clone(),
+            access: access.clone(),
         })?;
 
         let address = listener.local_addr()?.to_string();
         let mut show = Show::new(self.follow || self.once, &work_dir)?;
         show.began(&address, self.agents, &pods, root);
         let (outcome, asked) = tokio::select! {
-            ended = self.live(profile, pods, executor, listener, &state, &cluster, &mut show) => (ended, false),
+            ended = self.live(profile, pods, executor, (listener, keeper), &access, &state, &cluster, &mut show) => (ended, false),
             () = interrupts.next() => (Ok(self.broken_off()), true),
             () = printer::reader_gone() => (Ok(self.broken_off()), true),
         };
@@ -164,6 +177,22 @@ impl Up {
         outcome
     }
 
+    /// Who may use the API: whoever can read the token, and the owner.
+    fn keeper(&self, state: &WorkDir, access: &Access) -> Result<Keeper, Failure> {
+        if self.insecure {
+            failure::complain("--insecure: whoever reaches the API can run commands as this user");
+            return Ok(Keeper::insecure());
+        }
+        let token = Token::keep(&state.path().join("token"))?;
+        let mut names = Names::default();
+        names.add(&self.listen.ip().to_string());
+        Ok(Keeper::new(
+            names,
+            Some(token),
+            Peers::open(access.started.clone()),
+        ))
+    }
+
     /// The exit code if somebody wants an end before there is one.
     fn broken_off(&self) -> ExitCode {
         match self.once {
@@ -179,7 +208,8 @@ impl Up {
         profile: Profile,
         pods: Vec<Pod>,
         executor: String,
-        listener: TcpListener,
+        (listener, keeper): (TcpListener, Keeper),
+        access: &Access,
         state: &WorkDir,
         cluster: &Cluster,
         show: &mut Show,
@@ -193,6 +223,7 @@ impl Up {
                 master: master.clone(),
                 framework: framework(known),
                 encoding: Encoding::Protobuf,
+                authorization: access.token.as_ref().and_then(Token::authorization),
             })
         };
         let (service, scheduler) = Service::start(settings, Box::new(store), connect)?;
@@ -206,7 +237,7 @@ impl Up {
         // Tasks of their own, and gone with this function however it ends.
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async move { service.run().await.map_err(Failure::from) });
-        tasks.spawn(async move { Ok(axum::serve(listener, api::router(context)).await?) });
+        tasks.spawn(async move { match api::serve(listener, context, keeper).await {} });
         let show_all = async {
             deploy(&scheduler, pods).await?;
             self.watch(&scheduler, notices, show).await

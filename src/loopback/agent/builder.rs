@@ -18,6 +18,7 @@ use super::{
     token::Secret,
     workdir::WorkDir,
 };
+use crate::door::Started;
 use crate::mesos::{
     codec::Encoding,
     v1::{
@@ -213,7 +214,7 @@ impl AgentBuilder {
         self
     }
 
-    /// Demands a token with every request and gives executors theirs.
+    /// Demands a token with every request. Executors get one in any case; without this the owner needs none.
     pub fn authentication(mut self) -> Self {
         self.authentication = true;
         self
@@ -441,7 +442,9 @@ impl Plan {
             address,
             domain_socket,
             work_dir: self.work_dir.path().to_owned(),
-            secret: self.authentication.then(Secret::random),
+            secret: Secret::random(),
+            token_needed: self.authentication,
+            started: Started::default(),
         })
     }
 }

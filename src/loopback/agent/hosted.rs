@@ -19,7 +19,9 @@ use super::{
     process::CommandLine,
     sandboxes::Sandboxes,
     server::{Doors, Port},
+    token::Secret,
 };
+use crate::door::Started;
 use crate::mesos::v1::{
     AgentId, AgentInfo, ExecutorInfo, FrameworkInfo, KillPolicy, Resource, TaskInfo, TaskState, TaskStatus,
     executor::{Event, event},
@@ -46,6 +48,8 @@ pub(in crate::loopback) struct Site {
     /// What runs executors of type DEFAULT.
     pub default_executor: String,
     pub environment: Vec<(String, String)>,
+    /// Its executors are entered here.
+    pub started: Started,
 }
 
 /// What a master hears of its agents.
@@ -96,7 +100,9 @@ impl Hosted {
             address,
             domain_socket: None,
             work_dir: site.work_dir,
-            secret: None,
+            secret: Secret::random(),
+            token_needed: false,
+            started: site.started,
         };
         let mut flags = AgentBuilder::default_flags();
         flags.executor_environment.extend(site.environment);

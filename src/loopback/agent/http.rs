@@ -3,10 +3,9 @@
 use std::{cell::RefCell, convert::Infallible, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Collected, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Body, Incoming},
+    body::Incoming,
     header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE},
 };
 
@@ -15,8 +14,10 @@ use super::{
     journal::{Phase, What},
     link::{Answer, Events, Link, Order, Use},
     rules::{self, Refusal},
+    server::Visit,
     token::Claims,
 };
+use crate::door;
 use crate::mesos::{
     codec::Encoding,
     v1::executor::{Call, call},
@@ -33,24 +34,38 @@ enum Outcome {
 pub(super) async fn handle(
     core: Rc<RefCell<Core>>,
     link: Rc<Link>,
+    visit: &Visit,
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
     let (head, body) = request.into_parts();
-    let limit = core.borrow().flags.max_body;
-    // The body is read in any case: an answer before its end would leave the connection in the middle of it.
-    let body = if body.size_hint().lower() > limit as u64 {
-        Err(Refusal::new(
-            413,
-            format!("The request body is longer than {limit} bytes"),
-        ))
-    } else {
-        let collected = Limited::new(body, limit).collect().await;
-        collected
-            .map(Collected::to_bytes)
-            .map_err(|error| Refusal::new(413, format!("Cannot take the request body: {error}")))
+    let (limit, token_needed) = {
+        let core = core.borrow();
+        (core.flags.max_body, core.identity.token_needed)
+    };
+    visit.entry.heard();
+    // A token is looked at later: what it has to say depends on the call. Without one it has to be the owner.
+    let by_token = token_needed || head.headers.contains_key(AUTHORIZATION);
+    let verdict = match by_token {
+        true => visit.keeper.passes(&head, &visit.caller),
+        false => visit.keeper.admits(&head, &visit.caller).await,
+    };
+    if !by_token && verdict.is_ok() {
+        visit.entry.admit();
+    }
+    let body = match verdict {
+        Ok(()) => door::take_in(body, &head.headers, limit)
+            .await
+            .map_err(|error| Refusal::new(error.status(), format!("Cannot take the request body: {error}"))),
+        Err(refusal) => {
+            door::discard(body, &head.headers);
+            Err(Refusal::new(refusal.status, refusal.reason))
+        }
     };
     let mut call = None;
     let answered = body.and_then(|body| answer(&core, &link, &head, &body, &mut call));
+    if answered.is_ok() {
+        visit.entry.admit();
+    }
     match answered {
         Ok(Outcome::Accepted) => Ok(respond(StatusCode::ACCEPTED, None)),
         Ok(Outcome::Stream(events, encoding)) => {
@@ -117,12 +132,13 @@ fn answer(
         Phase::Starting => return Err(unrecovered()),
         Phase::Recovering | Phase::Up => {}
     }
-    let claims = match &core.identity.secret {
-        Some(secret) => {
-            let claims = secret.verify(header(&head.headers, AUTHORIZATION));
+    let shown = header(&head.headers, AUTHORIZATION);
+    let claims = match shown.is_some() || core.identity.token_needed {
+        true => {
+            let claims = core.identity.secret.verify(shown);
             Some(claims.ok_or_else(|| Refusal::new(401, "No valid token of this executor"))?)
         }
-        None => None,
+        false => None,
     };
     if head.method != Method::POST {
         return Err(Refusal::new(

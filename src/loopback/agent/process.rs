@@ -20,9 +20,11 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use rustix::process::{Resource, prlimit};
 use tokio::io::unix::AsyncFd;
 
 use crate::{
+    door::{Started, descriptors_before},
     mesos::{duration, v1::ExecutorInfo},
     sys::pidfd,
 };
@@ -202,6 +204,7 @@ pub(super) struct Executor {
     group: Pid,
     /// Turned to true by the reaping; from then on the number may be somebody else's.
     reaped: bool,
+    started: Started,
 }
 
 impl Executor {
@@ -209,6 +212,7 @@ impl Executor {
         command: &CommandLine,
         environment: &BTreeMap<String, String>,
         sandbox: &Path,
+        started: Started,
     ) -> io::Result<Self> {
         let log = |name: &str| File::options().create(true).append(true).open(sandbox.join(name));
         let child = command
@@ -221,11 +225,14 @@ impl Executor {
             .stderr(log("stderr")?)
             .process_group(0)
             .spawn()?;
+        started.add(child.id());
         let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+        keep_descriptors_few(group);
         Ok(Executor {
             child,
             group,
             reaped: false,
+            started,
         })
     }
 
@@ -265,7 +272,19 @@ impl Executor {
         self.destroy();
         let status = self.child.wait()?;
         self.reaped = true;
+        self.started.remove(self.pid());
         Ok(status)
+    }
+}
+
+/// The limit that we have raised for ourselves is not for executors: they and their members get what we were given.
+fn keep_descriptors_few(executor: Pid) {
+    let before = descriptors_before();
+    let executor = rustix::process::Pid::from_raw(executor.as_raw());
+    if let (Some(before), Some(executor)) = (before, executor)
+        && let Err(error) = prlimit(Some(executor), Resource::Nofile, before)
+    {
+        tracing::warn!("the executor keeps our limit of open files: {error}");
     }
 }
 

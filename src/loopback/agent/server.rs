@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -20,6 +21,8 @@ use tokio::{
     net::{TcpListener, TcpSocket, UnixListener},
     task::{AbortHandle, spawn_local},
 };
+
+use crate::door::{self, Caller, Crowd, Entry, Keeper, Limits, Names, Peers};
 
 use super::{
     core::Core,
@@ -83,6 +86,21 @@ pub(super) fn socket_path(work_dir: &Path) -> io::Result<PathBuf> {
     ))
 }
 
+/// What is behind the doors, and who may come in.
+#[derive(Clone)]
+struct House {
+    core: Rc<RefCell<Core>>,
+    crowd: Crowd,
+    keeper: Keeper,
+}
+
+/// One connection's owner, as far as we know it.
+pub(super) struct Visit {
+    pub caller: Arc<Caller>,
+    pub entry: Entry,
+    pub keeper: Keeper,
+}
+
 /// A listening socket that can be taken away from the task that accepts on it, at once: a client that comes after
 /// that is refused, and does not end in the backlog of a socket about to close.
 #[derive(Debug)]
@@ -92,13 +110,13 @@ struct Door<L: AsFd> {
 }
 
 impl<L: AsFd + 'static> Door<L> {
-    fn new<F, S>(listener: L, core: &Rc<RefCell<Core>>, domain: bool, poll_accept: F) -> Self
+    fn new<F, S>(listener: L, house: &House, domain: bool, poll_accept: F) -> Self
     where
-        F: Fn(&L, &mut Context<'_>) -> Poll<io::Result<S>> + 'static,
+        F: Fn(&L, &mut Context<'_>) -> Poll<io::Result<(S, Arc<Caller>)>> + 'static,
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let listener = Rc::new(RefCell::new(Some(listener)));
-        let (core, open) = (core.clone(), listener.clone());
+        let (house, open) = (house.clone(), listener.clone());
         let welcome = spawn_local(async move {
             loop {
                 let accepted = poll_fn(|cx| match &*open.borrow() {
@@ -106,9 +124,18 @@ impl<L: AsFd + 'static> Door<L> {
                     None => Poll::Pending,
                 });
                 match accepted.await {
-                    Ok(socket) => drop(spawn_local(serve(core.clone(), socket, domain))),
-                    // No descriptors left, or a client already gone: nothing to spin on.
-                    Err(_) => tokio::task::yield_now().await,
+                    Ok((socket, caller)) => {
+                        // Closed at once where there is no room.
+                        if let Some(entry) = house.crowd.seat(&caller, house.keeper.peers()) {
+                            let guest = Visit {
+                                caller,
+                                entry,
+                                keeper: house.keeper.clone(),
+                            };
+                            drop(spawn_local(serve(house.core.clone(), socket, domain, guest)));
+                        }
+                    }
+                    Err(error) => door::pause_after(&error).await,
                 }
             }
         });
@@ -143,20 +170,35 @@ impl Doors {
         port: &Port,
         domain_socket: Option<&Path>,
     ) -> io::Result<Self> {
-        let tcp = Door::new(port.listen()?, core, false, |listener: &TcpListener, cx| {
+        let house = House {
+            core: core.clone(),
+            // Executors leave their second connection idle for as long as they like.
+            crowd: Crowd::new(Limits::part(4).with_patient_friends()),
+            keeper: Keeper::new(Names::default(), None, Peers::with_executors()),
+        };
+        let tcp = Door::new(port.listen()?, &house, false, |listener: &TcpListener, cx| {
             listener.poll_accept(cx).map(|accepted| {
                 let (socket, _) = accepted?;
                 // Every record leaves at once.
                 socket.set_nodelay(true)?;
-                Ok(socket)
+                let caller = Caller::tcp(&socket)?;
+                Ok((socket, caller))
             })
         });
         let domain = match domain_socket {
             Some(path) => {
                 let listener = bind(path)?;
-                Some(Door::new(listener, core, true, |listener: &UnixListener, cx| {
-                    listener.poll_accept(cx).map_ok(|(socket, _)| socket)
-                }))
+                Some(Door::new(
+                    listener,
+                    &house,
+                    true,
+                    |listener: &UnixListener, cx| {
+                        listener.poll_accept(cx).map_ok(|(socket, _)| {
+                            let caller = Caller::unix(&socket);
+                            (socket, caller)
+                        })
+                    },
+                ))
             }
             None => None,
         };
@@ -178,7 +220,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// One connection, from its first byte to its end or the order that ends it.
-async fn serve<S>(core: Rc<RefCell<Core>>, socket: S, domain: bool)
+async fn serve<S>(core: Rc<RefCell<Core>>, socket: S, domain: bool, visit: Visit)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -195,9 +237,8 @@ where
             link: link.clone(),
             segment,
         };
-        let service = service_fn(|request| http::handle(core.clone(), link.clone(), request));
+        let service = service_fn(|request| http::handle(core.clone(), link.clone(), &visit, request));
         let connection = http1::Builder::new()
-            // Executors leave their second connection idle for as long as they like.
             .header_read_timeout(None)
             .pipeline_flush(true)
             .serve_connection(TokioIo::new(tap), service);
@@ -208,6 +249,7 @@ where
             order = link.next_order() => if order == Order::Freeze {
                 while link.next_order().await != Order::Cut {}
             },
+            () = visit.entry.unwelcome() => {}
             // How a client breaks off is its own affair.
             _ = connection.as_mut() => {}
         }

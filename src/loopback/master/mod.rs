@@ -39,7 +39,10 @@ use self::{
     server::Streams,
 };
 use super::agent::{Hosted, News, Site};
-use crate::mesos::v1;
+use crate::{
+    door::{Keeper, Names, Peers, Started, Token},
+    mesos::v1,
+};
 
 /// What a cluster is to be like.
 #[derive(Debug, Clone)]
@@ -54,6 +57,31 @@ pub struct Options {
     pub work_dir: PathBuf,
     /// Added to every executor's environment.
     pub executor_environment: Vec<(String, String)>,
+    pub access: Access,
+}
+
+/// Who may use the master's API: the owner, and whoever shows the token.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    pub token: Option<Token>,
+    /// Everybody may, whoever they are.
+    pub insecure: bool,
+    /// The executors of this cluster are entered here.
+    pub started: Started,
+}
+
+impl Access {
+    /// To be made on the thread that listens.
+    fn keeper(&self) -> Keeper {
+        match self.insecure {
+            true => Keeper::insecure(),
+            false => Keeper::new(
+                Names::default(),
+                self.token.clone(),
+                Peers::open(self.started.clone()),
+            ),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -347,6 +375,7 @@ async fn set_up(options: &Options) -> Result<(Rc<RefCell<Station>>, SocketAddr),
             resources: resources.clone(),
             default_executor: options.default_executor.clone(),
             environment: options.executor_environment.clone(),
+            started: options.access.started.clone(),
         };
         let (tell, mut told): (UnboundedSender<News>, _) = unbounded_channel();
         agents.push(Hosted::open(site, tell).map_err(StartError::Agent)?);
@@ -376,7 +405,7 @@ async fn set_up(options: &Options) -> Result<(Rc<RefCell<Station>>, SocketAddr),
         executors: 0,
         draining: Vec::new(),
     }));
-    spawn_local(server::serve(station.clone(), listener));
+    spawn_local(server::serve(station.clone(), listener, options.access.keeper()));
     let listener = station.clone();
     spawn_local(async move {
         while let Some((agent, news)) = heard.recv().await {

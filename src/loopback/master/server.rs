@@ -10,15 +10,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Frame, Incoming, SizeHint},
-    header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
-    server::conn::http1,
+    header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE},
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpListener,
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -27,6 +24,7 @@ use tokio::{
 
 use super::{Station, core::Refusal};
 use crate::{
+    door::{self, Caller, Crowd, Entry, Keeper, Limits},
     group::validate,
     loopback::agent::rules,
     mesos::{
@@ -38,6 +36,8 @@ use crate::{
 };
 
 const LARGEST_BODY: usize = 64 << 20;
+/// Tell nothing and change nothing.
+const PUBLIC: [&str; 4] = ["/health", "/master/health", "/version", "/master/version"];
 /// The longest `Mesos-Stream-Id` a master looks at.
 const LONGEST_STREAM_ID: usize = 128;
 
@@ -70,23 +70,16 @@ impl Streams {
     }
 }
 
-pub(super) async fn serve(station: Rc<RefCell<Station>>, listener: TcpListener) {
+pub(super) async fn serve(station: Rc<RefCell<Station>>, listener: TcpListener, keeper: Keeper) {
+    // Schedulers leave the connection for calls idle for as long as they like.
+    let crowd = Crowd::new(Limits::part(8).with_patient_friends());
     loop {
-        let Ok((socket, _)) = listener.accept().await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        if socket.set_nodelay(true).is_err() {
-            continue;
-        }
-        let station = station.clone();
+        let guest = door::welcome(&listener, &crowd, keeper.peers()).await;
+        let (station, keeper, idle) = (station.clone(), keeper.clone(), crowd.limits().idle);
         spawn_local(async move {
-            let service = service_fn(|request| handle(station.clone(), request));
-            // How a client breaks off is its own affair.
-            let _ = http1::Builder::new()
-                .header_read_timeout(None)
-                .serve_connection(TokioIo::new(socket), service)
-                .await;
+            let (caller, entry) = (guest.caller.clone(), guest.entry.clone());
+            let service = service_fn(|request| handle(station.clone(), &keeper, (&caller, &entry), request));
+            guest.serve(idle, service).await;
         });
     }
 }
@@ -154,19 +147,28 @@ impl Body for Answer {
 
 async fn handle(
     station: Rc<RefCell<Station>>,
+    keeper: &Keeper,
+    (caller, entry): (&Caller, &Entry),
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
     let (head, body) = request.into_parts();
-    // What is announced as too long need not even be sent.
-    let announced = body.size_hint().lower();
-    let body = match announced > LARGEST_BODY as u64 {
-        true => Err("length limit exceeded".into()),
-        false => Limited::new(body, LARGEST_BODY).collect().await,
+    entry.heard();
+    let open = PUBLIC.contains(&head.uri.path());
+    let verdict = match open {
+        true => keeper.passes(&head, caller),
+        false => keeper.admits(&head, caller).await,
     };
-    let answer = match body {
-        Ok(body) => answer(&station, &head, &body.to_bytes()),
+    if let Err(refusal) = verdict {
+        door::discard(body, &head.headers);
+        return Ok(kept_out(refusal));
+    }
+    if !open {
+        entry.admit();
+    }
+    let answer = match door::take_in(body, &head.headers, LARGEST_BODY).await {
+        Ok(body) => answer(&station, &head, &body),
         Err(error) => Err(Refusal {
-            status: 413,
+            status: error.status(),
             reason: format!("Cannot take the request body: {error}"),
         }),
     };
@@ -181,6 +183,15 @@ async fn handle(
         }
         response
     }))
+}
+
+fn kept_out(refusal: door::Refusal) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(Some(Bytes::from(refusal.reason))));
+    *response.status_mut() = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::FORBIDDEN);
+    if let Some(challenge) = refusal.challenge {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 impl From<rules::Refusal> for Refusal {

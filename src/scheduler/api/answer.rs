@@ -78,15 +78,23 @@ pub(super) fn deployed(status: StatusCode, deployment: Uuid, answer: impl IntoRe
 pub(super) struct Failure {
     status: StatusCode,
     body: Value,
-    allow: &'static str,
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Failure {
-    fn new(status: StatusCode, body: Value) -> Self {
+    pub fn new(status: StatusCode, body: Value) -> Self {
         Failure {
             status,
             body,
-            allow: "",
+            header: None,
+        }
+    }
+
+    /// With one more header.
+    pub fn with(self, name: HeaderName, value: HeaderValue) -> Self {
+        Failure {
+            header: Some((name, value)),
+            ..self
         }
     }
 
@@ -101,9 +109,10 @@ impl Failure {
     /// `allow`: the methods that are known here; where it is empty, the router adds them.
     pub fn method(allow: &'static str) -> Self {
         let body = json!({"message": "this method is not known here"});
-        Failure {
-            allow,
-            ..Failure::new(StatusCode::METHOD_NOT_ALLOWED, body)
+        let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, body);
+        match allow {
+            "" => failure,
+            allow => failure.with(header::ALLOW, HeaderValue::from_static(allow)),
         }
     }
 
@@ -122,9 +131,8 @@ impl Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body)).into_response();
-        if !self.allow.is_empty() {
-            let allow = HeaderValue::from_static(self.allow);
-            response.headers_mut().insert(header::ALLOW, allow);
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, value);
         }
         response
     }

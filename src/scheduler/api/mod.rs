@@ -2,9 +2,11 @@
 //!
 //! * `path`: which pod, and what of it, a sloppy URL means
 //! * `answer`: the headers every answer carries and the shapes errors have
+//! * `entrance`: who gets here at all
 //! * `pods`, `queue`, `info`: the endpoints
 
 mod answer;
+mod entrance;
 mod info;
 mod path;
 mod pods;
@@ -20,6 +22,7 @@ use axum::{
 };
 
 use self::answer::{Failure, headers};
+pub use self::entrance::serve;
 use super::service::Handle;
 use crate::pod::Profile;
 

@@ -8,7 +8,7 @@ mod life;
 use std::{net::SocketAddr, time::Duration};
 
 use podling::{
-    loopback::master::{Cluster, Options},
+    loopback::master::{Access, Cluster, Options},
     mesos::codec::Encoding,
 };
 use serde_json::{Value, json};
@@ -37,6 +37,7 @@ impl Home {
             default_executor: env!("CARGO_BIN_EXE_podling-executor").to_owned(),
             work_dir: scratch.0.clone(),
             executor_environment: Vec::new(),
+            access: Access::default(),
         })
         .unwrap();
         Home {

@@ -55,14 +55,14 @@ impl Core {
             endpoint: self.identity.address,
             sandbox: &sandbox,
             domain_socket: self.identity.domain_socket.as_deref(),
-            token: self.identity.secret.as_ref().map(|secret| secret.sign(&claims())),
+            token: Some(self.identity.secret.sign(&claims())),
             shutdown_grace: self.grace(&executor),
             recovery: framework.checkpoint().then_some(recovery),
             operator: &self.flags.executor_environment,
         });
 
         self.journal.record(What::Starting);
-        let process = Executor::spawn(command, &environment, &sandbox)?;
+        let process = Executor::spawn(command, &environment, &sandbox, self.identity.started.clone())?;
         let end = process.watch()?;
         self.journal.record(What::Started { pid: process.pid() });
 

@@ -31,6 +31,7 @@ use super::{
     status::{self, Known},
     token::Secret,
 };
+use crate::door::Started;
 use crate::mesos::{
     recordio,
     v1::{AgentInfo, TaskState, TaskStatus, executor::Event, task_status::Reason},
@@ -60,8 +61,12 @@ pub(super) struct Identity {
     pub address: SocketAddr,
     pub domain_socket: Option<PathBuf>,
     pub work_dir: PathBuf,
-    /// Set if executors have to show a token.
-    pub secret: Option<Secret>,
+    /// What executors' tokens are made with.
+    pub secret: Secret,
+    /// Nobody is let in without one, not even the owner.
+    pub token_needed: bool,
+    /// Executors that run.
+    pub started: Started,
 }
 
 impl Identity {

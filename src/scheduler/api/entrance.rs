@@ -1,0 +1,107 @@
+//! From connections to the router: who is let in is decided before anything of a request is looked at.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use hyper::{body::Incoming, service::Service as _, service::service_fn};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::{
+    Context, LARGEST_BODY,
+    answer::{Failure, headers},
+    router,
+};
+use crate::door::{self, Caller, Crowd, Entry, Keeper, Limits, Refusal, TooLarge};
+
+/// Tells nothing and changes nothing: whatever looks after servers asks it without a word.
+const OPEN: &str = "/ping";
+
+/// What a connection's requests need.
+struct Entrance {
+    router: Router,
+    keeper: Keeper,
+    leader: String,
+}
+
+/// Serves the API to whom the keeper lets in, for ever.
+pub async fn serve(listener: TcpListener, context: Context, keeper: Keeper) -> Infallible {
+    let crowd = Crowd::new(Limits::part(4));
+    let entrance = Arc::new(Entrance {
+        leader: context.address.clone(),
+        router: router(context),
+        keeper,
+    });
+    loop {
+        let guest = door::welcome(&listener, &crowd, entrance.keeper.peers()).await;
+        let (entrance, idle) = (entrance.clone(), crowd.limits().idle);
+        tokio::spawn(async move {
+            let (caller, entry) = (guest.caller.clone(), guest.entry.clone());
+            let service = service_fn(move |request| {
+                let (entrance, caller, entry) = (entrance.clone(), caller.clone(), entry.clone());
+                async move { Ok::<_, Infallible>(entrance.answer(&caller, &entry, request).await) }
+            });
+            guest.serve(idle, service).await;
+        });
+    }
+}
+
+impl Entrance {
+    async fn answer(&self, caller: &Caller, entry: &Entry, request: Request<Incoming>) -> Response<Body> {
+        entry.heard();
+        match self.enter(caller, entry, request).await {
+            Ok(request) => match TowerToHyperService::new(self.router.clone()).call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            Err(failure) => headers(self.leader.clone(), failure.into_response()).await,
+        }
+    }
+
+    async fn enter(
+        &self,
+        caller: &Caller,
+        entry: &Entry,
+        request: Request<Incoming>,
+    ) -> Result<Request<Body>, Failure> {
+        let (head, body) = request.into_parts();
+        let open = head.uri.path() == OPEN;
+        let verdict = match open {
+            true => self.keeper.passes(&head, caller),
+            false => self.keeper.admits(&head, caller).await,
+        };
+        if let Err(refusal) = verdict {
+            door::discard(body, &head.headers);
+            return Err(refusal.into());
+        }
+        if !open {
+            entry.admit();
+        }
+        let body = door::take_in(body, &head.headers, LARGEST_BODY).await?;
+        Ok(Request::from_parts(head, Body::from(body)))
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::FORBIDDEN);
+        let failure = Failure::new(status, json!({"message": refusal.reason}));
+        match refusal.challenge {
+            Some(challenge) => failure.with(header::WWW_AUTHENTICATE, challenge),
+            None => failure,
+        }
+    }
+}
+
+impl From<TooLarge> for Failure {
+    fn from(error: TooLarge) -> Self {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        Failure::new(status, json!({"message": error.to_string()}))
+    }
+}
