@@ -97,7 +97,7 @@ fn run(figures: &mut Figures, pods: usize, each: usize) {
 
     let saved = cluster.store.saved();
     let begin = Instant::now();
-    let mut core = Core::restore(settings(), saved);
+    let mut core = Core::restore(settings(), saved, Duration::ZERO);
     let effects = core.step(
         cluster.stamp(),
         Event::Registered(v1::FrameworkId { value: "F".into() }),
@@ -152,7 +152,7 @@ struct Cluster {
 impl Cluster {
     fn new(instances: usize) -> Self {
         Cluster {
-            core: Core::restore(settings(), Saved::default()),
+            core: Core::restore(settings(), Saved::default(), Duration::ZERO),
             store: Store::default(),
             free: vec![instances.div_ceil(AGENTS) + 10; AGENTS],
             offers: BTreeMap::new(),
@@ -350,6 +350,7 @@ impl Store {
             pods: self.pods.values().cloned().collect(),
             instances: self.instances.values().cloned().collect(),
             editions: Vec::new(),
+            ..Saved::default()
         }
     }
 }
