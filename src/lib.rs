@@ -21,4 +21,6 @@ pub mod network;
 pub mod pod;
 pub mod scheduler;
 pub mod sys;
+#[cfg(test)]
+mod tests;
 pub mod volume;

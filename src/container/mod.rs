@@ -11,6 +11,8 @@ pub mod cgroup;
 mod error;
 mod exec;
 mod filters;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod host;
 pub mod janitor;
 mod launch;

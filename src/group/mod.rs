@@ -17,6 +17,8 @@ mod checks;
 mod effect;
 mod event;
 pub mod extras;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod identity;
 mod kill;
 mod launch;

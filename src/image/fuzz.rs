@@ -122,20 +122,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// Something that starts like the real thing and goes wrong somewhere.
-    fn nearly(valid: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
-        let length = valid.len();
-        let changes = proptest::collection::vec((0..length, any::<u8>()), 0..8);
-        (changes, 0..=length).prop_map(move |(changes, cut)| {
-            let mut bytes = valid.clone();
-            for (at, byte) in changes {
-                bytes[at] = byte;
-            }
-            bytes.truncate(cut.max(length / 2));
-            bytes
-        })
-    }
+    use crate::tests::nearly;
 
     fn some_archive() -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());

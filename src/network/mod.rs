@@ -24,6 +24,8 @@ pub mod cni;
 pub mod config;
 mod conntrack;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod lease;
 mod link;
 mod manager;

@@ -8,6 +8,8 @@
 //! * [`support`]: what this build can run by now; the rest is refused by name
 //! * [`task_group`]: from a pod and an offer to the messages that launch an instance
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod id;
 pub mod model;
 mod reader;

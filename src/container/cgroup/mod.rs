@@ -18,6 +18,8 @@
 
 mod branches;
 mod devices;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod kill;
 mod launching;
 mod layout;

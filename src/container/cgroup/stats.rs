@@ -200,7 +200,7 @@ pub(super) fn field(text: &str, key: &str) -> Option<u64> {
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same for `full`.
-fn pressure(text: &str) -> Option<Pressure> {
+pub(super) fn pressure(text: &str) -> Option<Pressure> {
     let line = |kind: &str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(kind))?;
         let of = |key: &str| {

@@ -22,7 +22,7 @@ mod vm;
 use std::{io, path::PathBuf};
 
 pub use compile::{CompileError, Program};
-pub use docker::{ParseError, load};
+pub use docker::{ParseError, load, parse};
 pub use profile::{Action, ArgTest, Comparison, Condition, Env, Profile, Rule};
 pub use syscalls::Arch;
 

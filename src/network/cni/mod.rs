@@ -5,6 +5,8 @@
 //! Every call has a time limit and bounded output. What a plug-in says about its interface is compared with the kernel
 //! by the caller, not believed.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod list;
 mod plugin;
 mod result;

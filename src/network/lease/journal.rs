@@ -168,7 +168,7 @@ pub(super) fn probe(path: &Path) -> Result<Probe, LeaseError> {
 }
 
 /// Lines that are whole and known; the rest of a journal that was cut short announces nothing that was done.
-pub(super) fn read_entries(file: &mut File) -> io::Result<Vec<Entry>> {
+pub(in crate::network) fn read_entries(file: &mut File) -> io::Result<Vec<Entry>> {
     let mut text = Vec::new();
     file.take(JOURNAL_LIMIT).read_to_end(&mut text)?;
     let whole = text

@@ -29,10 +29,11 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
-pub(super) use journal::replace;
 pub use journal::{Entry, Lease};
+pub(super) use journal::{read_entries, replace};
 
-use self::journal::{Probe, owns, probe, read_entries};
+use self::journal::{Probe, owns, probe};
+
 use super::{
     config::{Network, Stack},
     request::Protocol,
