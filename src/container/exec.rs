@@ -15,7 +15,7 @@ use super::{
     launch::{Birth, Launched, Status, ended_early, launch},
     member::{Running, exit_status},
     plan::{Command, Terminal},
-    process::Process,
+    process::{Heir, Process},
     setup::{self, Confinement, Streams, Task},
     terminal,
 };
@@ -75,7 +75,7 @@ impl Running {
             confinement: self.member.confinement.clone(),
             program: Arc::clone(&self.member.program),
             init: Arc::new(self.member.process.share()?),
-            pod: self.member.pod.as_ref().map(|pod| pod.pidfd()),
+            pod: self.member.pod.as_ref().and_then(|pod| pod.init()),
             cgroup: self.member.process.cgroup().map(Arc::downgrade),
             null: Arc::clone(&self.member.null),
         })
@@ -122,6 +122,7 @@ impl Entrance {
             terminal: wanted.zip(sockets.as_ref().map(|(_, theirs)| theirs.as_fd())),
             streams: &streams,
             gate: false,
+            among: Some(self.pod.as_ref().unwrap_or(&self.init).as_fd()),
         };
         let cgroup = match &self.cgroup {
             None => None,
@@ -171,7 +172,8 @@ impl Entrance {
         let mut started = false;
         while let Some(reached) = report.next().await? {
             match reached.what {
-                setup::FORKED => executing.task = rustix::process::Pid::from_raw(reached.value as i32),
+                // If it has ended already, nothing needs to be done to it.
+                setup::FORKED => executing.task = Heir::of(&executing.process, reached.value),
                 setup::AT_EXEC => started = true,
                 setup::AT_TERMINAL => {
                     if let Some((ours, _)) = &sockets {
@@ -247,8 +249,8 @@ impl Captured {
 pub struct Executing {
     process: Process,
     status: Status,
-    /// In our namespace; leads a session and process group of its own.
-    task: Option<rustix::process::Pid>,
+    /// Leads a session and process group of its own.
+    task: Option<Heir>,
     /// The other side of its terminal, if it has one.
     pub terminal: Option<OwnedFd>,
 }
@@ -266,15 +268,17 @@ impl Executing {
 
     /// Sends a signal to the command.
     pub fn signal(&self, number: i32) {
-        self.process.signal(number);
+        if let Some(task) = &self.task {
+            task.signal(number);
+        }
     }
 
     /// Kills it and what it started, as far as that stayed in its process group; the rest ends with the member.
     pub fn kill(&self) {
         // Its parent, the init of this exec, is not reaped yet: the number still means this group.
-        if let Some(task) = self.task {
+        if let Some(task) = &self.task {
             // All that can be wrong is that there is nobody any more.
-            let _ = rustix::process::kill_process_group(task, rustix::process::Signal::KILL);
+            let _ = rustix::process::kill_process_group(task.pid, rustix::process::Signal::KILL);
         }
         self.process.signal(libc::SIGKILL);
     }

@@ -9,8 +9,8 @@ use super::{
     cgroup::{OomWatch, oom_verdict},
     error::{LaunchError, Problem},
     launch::{Gate, Report, Status, ended_early},
-    process::Process,
-    runtime::Pod,
+    pod::Pod,
+    process::{Heir, Process},
     setup::{self, Confinement},
     terminal::Copied,
 };
@@ -26,6 +26,8 @@ pub(super) struct Member {
     /// The init, the parent of the task.
     pub process: Process,
     pub status: Status,
+    /// The task, if it is one of the processes that its pod shares.
+    pub heir: Option<Heir>,
     /// Keeps the process namespace that it shares.
     pub pod: Option<Arc<Pod>>,
     /// The program that further processes of the member start from.
@@ -130,11 +132,13 @@ impl Running {
         self.member.process.pidfd()
     }
 
-    /// Asks the member to end: its stop signal, to its init.
+    /// Asks the member to end: its stop signal, to its init, which passes it on.
     pub fn stop(&self) {
-        self.member
-            .process
-            .signal(self.member.confinement.plan.stop_signal);
+        let signal = self.member.confinement.plan.stop_signal;
+        match &self.member.heir {
+            Some(task) => task.signal(signal),
+            None => self.member.process.signal(signal),
+        }
     }
 
     /// Ends the whole container.

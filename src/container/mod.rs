@@ -19,6 +19,7 @@ mod launch;
 mod mapped;
 mod member;
 pub mod plan;
+mod pod;
 mod prepare;
 mod process;
 mod runtime;

@@ -110,6 +110,7 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
             filter,
             last_capability: common.last_capability,
             rootless,
+            left_out: common.left_out,
         },
         root,
         sandbox,

@@ -106,6 +106,33 @@ impl Process {
     }
 }
 
+/// A task that its init does not know by number: it came from another child of that.
+#[derive(Debug)]
+pub(super) struct Heir {
+    pub pid: rustix::process::Pid,
+    pidfd: OwnedFd,
+}
+
+impl Heir {
+    /// `None` if there is no such child of the init any more. The number was told through a pipe that the task itself
+    /// has at that time, so it is believed only if it is that of a child; then it is the task, or what handed over.
+    pub(super) fn of(init: &Process, told: u32) -> Option<Self> {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(told).ok()?)?;
+        let number = pid.as_raw_nonzero().get();
+        let pidfd = pidfd::open(number).ok()?;
+        // Opened first: whoever has this number now is whom the descriptor means, or that one has ended.
+        let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let parent = fields.split(' ').nth(1)?.parse();
+        (parent == Ok(init.pid)).then_some(Self { pid, pidfd })
+    }
+
+    pub(super) fn signal(&self, number: i32) {
+        // All that can be wrong is that it has ended.
+        let _ = pidfd::signal(self.pidfd.as_fd(), number);
+    }
+}
+
 async fn empty(cgroup: &MemberCgroup) {
     if let Err(error) = cgroup.destroy().await {
         tracing::warn!("{error}");

@@ -18,7 +18,9 @@ use super::{
     mapped::{IdRange, MappedUsers},
     member::{Gated, Member},
     plan::{CapabilitySet, IpcNamespace, PidNamespace, Plan},
+    pod::Pod,
     prepare::{self, Common},
+    process::Heir,
     setup, terminal, tree,
 };
 use crate::sys;
@@ -41,20 +43,6 @@ pub struct Runtime {
     init: Arc<OwnedFd>,
     /// Process namespaces that members share, by key; gone with the last of their members.
     pods: Mutex<HashMap<String, Weak<Pod>>>,
-}
-
-/// The first process of a shared namespace.
-#[derive(Debug)]
-pub(super) struct Pod {
-    #[expect(dead_code, reason = "its end is the namespace's")]
-    launched: Launched,
-    pidfd: Arc<OwnedFd>,
-}
-
-impl Pod {
-    pub(super) fn pidfd(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.pidfd)
-    }
 }
 
 impl Runtime {
@@ -113,9 +101,12 @@ impl Runtime {
             .unwrap_or_default();
         let pod = match &plan.namespaces.pid {
             PidNamespace::Own => None,
-            PidNamespace::Shared(key) => Some(self.pod(name, key)?),
+            PidNamespace::Shared(key) => Some(self.pod(key)),
         };
-        prepared.pod = pod.as_ref().map(|pod| Arc::clone(&pod.pidfd));
+        prepared.pod = match &pod {
+            None => None,
+            Some(pod) => Some(pod.processes(&self.init, &prepared.confinement).await?),
+        };
         let socket = match plan.terminal {
             None => None,
             Some(_) => {
@@ -126,9 +117,8 @@ impl Runtime {
             }
         };
         let (confinement, streams) = (prepared.confinement.clone(), prepared.streams.clone());
-        let mut script =
+        let script =
             setup::member(prepared).map_err(|error| LaunchError::step(name, "write the script", error))?;
-        script.leave_out(self.common.left_out);
         let Launched {
             process,
             mut report,
@@ -150,17 +140,26 @@ impl Runtime {
             process: process.with_cgroup(cgroup),
             oom: entered.and_then(|(_, oom)| oom),
             status,
+            heir: None,
             pod,
             program: Arc::clone(&self.init),
             null: Arc::clone(&self.common.null),
             terminal: None,
         };
-        loop {
-            match report.next().await? {
-                Some(reached) if reached.what == setup::AT_GATE => {
-                    return Ok(Gated { member, report, gate });
-                }
-                Some(reached) if reached.what == setup::AT_TERMINAL => {
+        // The task may not run before its init has given up what it must not get hold of.
+        let (mut at_gate, mut confined) = (false, false);
+        while !(at_gate && confined && (member.pod.is_none() || member.heir.is_some())) {
+            let Some(reached) = report.next().await? else {
+                return Err(ended_early(&plan.member, &mut member.process).await);
+            };
+            match reached.what {
+                setup::AT_GATE => at_gate = true,
+                setup::CONFINED => confined = true,
+                setup::FORKED => match Heir::of(&member.process, reached.value) {
+                    Some(heir) => member.heir = Some(heir),
+                    None => return Err(ended_early(&plan.member, &mut member.process).await),
+                },
+                setup::AT_TERMINAL => {
                     if let Some(socket) = &socket {
                         let taken = terminal::take(socket.as_fd())
                             .and_then(|terminal| terminal::copy_to(terminal, &streams.stdout))
@@ -171,6 +170,7 @@ impl Runtime {
                 _ => return Err(ended_early(&plan.member, &mut member.process).await),
             }
         }
+        Ok(Gated { member, report, gate })
     }
 
     /// Users of members' own: a user namespace whose numbers are those of the host's range.
@@ -182,7 +182,7 @@ impl Runtime {
             namespaces: libc::CLONE_NEWUSER,
             ..Birth::of(&self.init)
         };
-        let launched = launch(STEP, setup::pod().map_err(failed)?, &birth)
+        let launched = launch(STEP, setup::idle().map_err(failed)?, &birth)
             .map_err(|error| failed(io::Error::other(error)))?;
         let process = PathBuf::from(format!("/proc/{}", launched.process.pid));
         let map = format!("0 {} {}", range.root(), range.count());
@@ -196,29 +196,16 @@ impl Runtime {
         })
     }
 
-    /// The namespace of that key, made if this is its first member.
-    fn pod(&self, member: &str, key: &str) -> Result<Arc<Pod>, LaunchError> {
+    /// The namespace of that key, new if this is its first member.
+    fn pod(&self, key: &str) -> Arc<Pod> {
         let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         pods.retain(|_, pod| pod.strong_count() > 0);
         if let Some(pod) = pods.get(key).and_then(Weak::upgrade) {
-            return Ok(pod);
+            return pod;
         }
-        let script = setup::pod().map_err(|error| LaunchError::step(member, "write the script", error))?;
-        let birth = Birth {
-            namespaces: libc::CLONE_NEWPID,
-            ..Birth::of(&self.init)
-        };
-        let launched = launch(member, script, &birth)?;
-        let pidfd = launched
-            .process
-            .share()
-            .map_err(|error| LaunchError::step(member, "share the pod", error))?;
-        let pod = Arc::new(Pod {
-            launched,
-            pidfd: Arc::new(pidfd),
-        });
+        let pod = Arc::new(Pod::default());
         pods.insert(key.to_owned(), Arc::downgrade(&pod));
-        Ok(pod)
+        pod
     }
 }
 

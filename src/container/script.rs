@@ -309,6 +309,7 @@ pub(super) enum Slot {
     Program = 4,
     Terminals = 5,
     Sandbox = 6,
+    HostProc = 7,
 }
 
 impl Register {

@@ -69,11 +69,76 @@ fn change(mount: BorrowedFd<'_>, attributes: libc::mount_attr, recursive: bool) 
     }
 }
 
+/// A second mount of the same as one that is in no tree; that one may be another one afterwards.
+pub fn another(mount: &mut OwnedFd) -> io::Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    match rustix::mount::open_tree(&*mount, c"", flags) {
+        Ok(copy) => Ok(copy),
+        Err(rustix::io::Errno::INVAL) => another_in_a_thread(mount),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Before Linux 6.15 a mount had to be in the tree of whoever copies it. So it is put into that of a thread, which
+/// makes two of it there and ends.
+fn another_in_a_thread(mount: &mut OwnedFd) -> io::Result<OwnedFd> {
+    use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount, open_tree};
+
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let held = mount.as_fd();
+    let copies = std::thread::scope(|scope| {
+        let copies = scope.spawn(|| -> io::Result<(OwnedFd, OwnedFd)> {
+            separate_thread()?;
+            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+            move_mount(
+                held,
+                c"",
+                rustix::fs::CWD,
+                c"/",
+                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+            )?;
+            Ok((open_tree(held, c"", flags)?, open_tree(held, c"", flags)?))
+        });
+        copies
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the mounting thread was lost")))
+    });
+    let (kept, copy) = copies?;
+    *mount = kept;
+    Ok(copy)
+}
+
 /// Gives the calling thread a mount tree, root and working directory of its own.
 pub fn separate_thread() -> io::Result<()> {
     // SAFETY: takes flags only. The descriptor table stays shared, so that no descriptor changes its owner.
     match unsafe { libc::unshare(libc::CLONE_FS | libc::CLONE_NEWNS) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+
+    use super::*;
+
+    #[test]
+    fn a_mount_in_no_tree_can_be_had_again_and_again_on_every_kernel() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+        fsconfig_create(&context).unwrap();
+        let mut mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap();
+        rustix::fs::mkdirat(&mount, "mark", rustix::fs::Mode::RWXU).unwrap();
+        for copy in [another, another_in_a_thread, another_in_a_thread, another] {
+            let copy = copy(&mut mount).unwrap();
+            for each in [&copy, &mount] {
+                rustix::fs::statat(each, "mark", rustix::fs::AtFlags::empty()).unwrap();
+            }
+        }
     }
 }

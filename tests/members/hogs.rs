@@ -4,14 +4,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use podling::{
     container::{
-        ExecPlan, ExecStreams, Running,
+        ExecPlan, ExecStreams,
         cgroup::{Bound, GroupCgroup, Limits, MemberCgroup},
         plan::{Command, Plan},
     },
     group::{ExitStatus, Limit},
 };
 
-use crate::support::{World, exec, shell};
+use crate::support::{World, exec, say, shell};
 
 fn held(
     group: &GroupCgroup,
@@ -23,20 +23,6 @@ fn held(
     plan.cgroup = Some(Arc::clone(&cgroup));
     let path = cgroup.path();
     (plan, cgroup, path)
-}
-
-async fn say(running: &Running, line: &str) -> (ExitStatus, String) {
-    let plan = ExecPlan {
-        command: Command {
-            program: "/bin/sh".into(),
-            arguments: ["sh", "-c", line].map(str::to_owned).into(),
-        },
-        environment: vec![],
-        cwd: None,
-        streams: ExecStreams::Null,
-    };
-    let said = running.entrance().unwrap().capture(plan, 10_000).await.unwrap();
-    (said.status, String::from_utf8(said.output).unwrap())
 }
 
 const EATER: &str = "x=$(head -c 200000000 /dev/zero | tr '\\0' x)";

@@ -14,6 +14,7 @@ mod hosted;
 mod launch;
 mod mapped;
 mod pods;
+mod processes;
 mod rooted;
 mod rootless;
 mod support;

@@ -10,9 +10,9 @@ use std::{
 
 use podling::{
     container::{
-        Gated, LaunchError, Running, Runtime, Setup,
+        ExecPlan, ExecStreams, Gated, LaunchError, Running, Runtime, Setup,
         cgroup::{Config, GroupCgroup, Layout, Limits},
-        plan::{self, Context, Defaults, Plan, Rootfs},
+        plan::{self, Command, Context, Defaults, Plan, Rootfs},
     },
     group::{Exit, ExitStatus},
     mesos::v1,
@@ -140,6 +140,21 @@ impl Outcome {
         assert_eq!(self.exit.status, ExitStatus::Code(0), "{self:?}");
         self.stdout.trim_end()
     }
+}
+
+/// Runs a shell line in a member that runs.
+pub async fn say(running: &Running, line: &str) -> (ExitStatus, String) {
+    let plan = ExecPlan {
+        command: Command {
+            program: "/bin/sh".into(),
+            arguments: ["sh", "-c", line].map(str::to_owned).into(),
+        },
+        environment: vec![],
+        cwd: None,
+        streams: ExecStreams::Null,
+    };
+    let said = running.entrance().unwrap().capture(plan, 10_000).await.unwrap();
+    (said.status, String::from_utf8(said.output).unwrap())
 }
 
 pub fn shell(line: &str) -> v1::TaskInfo {

@@ -32,6 +32,8 @@ pub struct Program {
     pub unknown: Vec<String>,
     /// Refused calls go to the audit log.
     pub log: bool,
+    /// It lets through all that is still to be done when one of our processes goes on as another one.
+    pub lets_hand_over: bool,
 }
 
 impl std::fmt::Debug for Program {
@@ -57,6 +59,9 @@ impl Program {
             instructions,
             unknown,
             log: profile.log,
+            lets_hand_over: HANDING_OVER
+                .iter()
+                .all(|(name, args)| passes(profile, env, name, args)),
         })
     }
 
@@ -64,6 +69,39 @@ impl Program {
     pub fn instructions(&self) -> &[sock_filter] {
         &self.instructions
     }
+}
+
+/// From the process that hands over to the exec of its heir; see `container::setup::task`.
+const HANDING_OVER: [(&str, [u64; 6]); 10] = [
+    (
+        "clone",
+        [(libc::CLONE_PARENT | libc::SIGCHLD) as u64, 0, 0, 0, 0, 0],
+    ),
+    ("write", [0; 6]),
+    ("exit_group", [0; 6]),
+    ("setsid", [0; 6]),
+    ("ioctl", [0, libc::TIOCSCTTY, 0, 0, 0, 0]),
+    (
+        "prctl",
+        [libc::PR_SET_PDEATHSIG as u64, libc::SIGKILL as u64, 0, 0, 0, 0],
+    ),
+    ("read", [0; 6]),
+    ("close_range", [0; 6]),
+    ("rt_sigprocmask", [0; 6]),
+    ("execve", [0; 6]),
+];
+
+/// Whether the profile lets a call with these arguments through.
+fn passes(profile: &Profile, env: &Env, name: &str, args: &[u64; 6]) -> bool {
+    let met = |test: &ArgTest| {
+        args.get(usize::from(test.index))
+            .is_some_and(|&arg| test.holds(arg))
+    };
+    let rule = profile.rules.iter().find(|rule| {
+        rule.when.holds(env) && rule.syscalls.iter().any(|given| given == name) && rule.args.iter().all(met)
+    });
+    let action = rule.map_or(profile.default, |rule| rule.action);
+    matches!(action, Action::Allow | Action::Log)
 }
 
 /// What happens to one call: the first alternative whose tests all hold decides, else the profile's default.

@@ -37,7 +37,7 @@ use libc::{
     SYS_unshare, SYS_write,
 };
 
-use self::blocks::O_PATH;
+use self::blocks::{NOTHING_SPECIAL, O_PATH};
 use super::{
     plan::{CapabilitySet, Command, Network, Plan, Terminal},
     script::{Data, Script, Slot},
@@ -45,7 +45,7 @@ use super::{
     tree::Tree,
     users::Identity,
 };
-use crate::sys::init_format::{DEFAULT_SIGNALS, FORK, STAY};
+use crate::sys::init_format::{DEFAULT_SIGNALS, FORK, STAY, TELL};
 
 /// The byte that lets a process go on at its gate.
 pub(super) const RELEASED: u8 = b'r';
@@ -54,10 +54,12 @@ pub(super) const RELEASED: u8 = b'r';
 pub(super) const AT_GATE: u32 = 1;
 /// The other side of a terminal is in the socket for it.
 pub(super) const AT_TERMINAL: u32 = 2;
-/// The task of an exec is there; the value is its number.
+/// The task is there among processes that are not the init's; the value is its number.
 pub(super) const FORKED: u32 = 3;
 /// Only the exec itself is left, without a gate.
 pub(super) const AT_EXEC: u32 = 4;
+/// The init has given up all it does not need.
+pub(super) const CONFINED: u32 = 5;
 
 /// What the executor opened and looked up for a plan.
 #[derive(Debug)]
@@ -73,8 +75,17 @@ pub(super) struct Prepared {
     pub terminal: Option<OwnedFd>,
     /// What to write to, to be in the member's cgroups.
     pub cgroups: Vec<RawFd>,
-    /// The pod's process namespace, when it is shared: by its init.
-    pub pod: Option<Arc<OwnedFd>>,
+    /// The pod's processes, when they are shared.
+    pub pod: Option<Processes>,
+}
+
+/// A process namespace that members share.
+#[derive(Debug)]
+pub(super) struct Processes {
+    /// By its init.
+    pub init: Arc<OwnedFd>,
+    /// Its proc file system, mounted nowhere yet.
+    pub proc: OwnedFd,
 }
 
 #[derive(Debug)]
@@ -113,6 +124,8 @@ pub(super) struct Confinement {
     pub last_capability: u32,
     /// In a user namespace, with nobody but root in it.
     pub rootless: bool,
+    /// Names of steps that are not done. For tests.
+    pub left_out: &'static [&'static str],
 }
 
 impl Confinement {
@@ -132,6 +145,9 @@ pub(super) struct Task<'a> {
     pub streams: &'a Streams,
     /// Wait to be released before the exec.
     pub gate: bool,
+    /// Processes that it is to be one of: those of this process. Others that run there could look at whatever of us
+    /// is there, and some of them are allowed to trace; so nothing is there that has more than they have.
+    pub among: Option<BorrowedFd<'a>>,
 }
 
 /// The script of a member.
@@ -144,20 +160,13 @@ pub(super) fn member(prepared: Prepared) -> io::Result<Script> {
     // It shows as its root the cgroup that the process is in when it makes it.
     op!(writer, "make a cgroup namespace"; SYS_unshare, libc::CLONE_NEWCGROUP);
     writer.names_and_network(plan)?;
-    match &prepared.pod {
-        // Only children enter a process namespace; what mounts its proc has to be one of them.
-        Some(pod) => {
-            op!(writer, "enter the pod's processes"; SYS_setns, pod.as_raw_fd(), libc::CLONE_NEWPID);
-            writer.fork(confinement, 0);
-            writer.own_what_is_made(confinement);
-            writer.mount_tree(plan, &prepared)?;
-        }
-        None => {
-            writer.own_what_is_made(confinement);
-            writer.mount_tree(plan, &prepared)?;
-            writer.fork(confinement, 0);
-        }
+    if prepared.pod.is_some() {
+        writer.open_proc()?;
     }
+    writer.own_what_is_made(confinement);
+    writer.mount_tree(plan, &prepared)?;
+    let among = prepared.pod.as_ref().map(|pod| pod.init.as_fd());
+    writer.fork(confinement, among.is_some());
     writer.task(
         confinement,
         &Task {
@@ -167,6 +176,7 @@ pub(super) fn member(prepared: Prepared) -> io::Result<Script> {
             terminal: plan.terminal.zip(prepared.terminal.as_ref().map(AsFd::as_fd)),
             streams: &prepared.streams,
             gate: true,
+            among,
         },
     )?;
     let mut script = writer.script;
@@ -179,19 +189,21 @@ pub(super) fn member(prepared: Prepared) -> io::Result<Script> {
             script.keep_shared(tree);
         }
     }
-    if let Some(pod) = &prepared.pod {
-        script.keep_shared(pod);
+    if let Some(pod) = prepared.pod {
+        script.keep_shared(&pod.init);
+        script.keep(pod.proc);
     }
     keep_users(&mut script, &prepared.confinement);
     if let Some(socket) = prepared.terminal {
         script.keep(socket);
     }
     keep_streams(&mut script, &prepared.streams);
+    script.leave_out(prepared.confinement.left_out);
     Ok(script)
 }
 
 /// The script of something that is run in a member: it joins all that the member's init has, and is confined as the
-/// member's task is.
+/// member's task is. Its own init is none of the member's processes.
 pub(super) fn exec(
     confinement: &Confinement,
     task: &Task<'_>,
@@ -203,25 +215,16 @@ pub(super) fn exec(
     writer.begin()?;
     writer.cgroups(cgroups)?;
     if let Some(score) = confinement.plan.oom_score_adj {
-        let place = writer.script.text("/proc")?;
-        open!(writer in Slot::Proc, "open /proc"; SYS_openat, libc::AT_FDCWD, place, O_PATH);
-        writer.oom_score(score)?;
+        writer.open_proc()?;
+        writer.oom_score(score, Slot::HostProc)?;
     }
     let namespaces = match confinement.rootless {
         // Its network is the host's, and that is not for us to enter, although we are in it.
         true => (NAMESPACES | libc::CLONE_NEWUSER) & !libc::CLONE_NEWNET,
         false => NAMESPACES,
     };
-    // The init of a member that shares its pod's processes is not one of them; its children are.
-    let namespaces = match pod {
-        Some(pod) => {
-            op!(writer, "enter the pod's processes"; SYS_setns, pod.as_raw_fd(), libc::CLONE_NEWPID);
-            namespaces & !libc::CLONE_NEWPID
-        }
-        None => namespaces,
-    };
     op!(writer, "enter the member"; SYS_setns, init.as_raw_fd(), namespaces);
-    writer.fork(confinement, FORKED);
+    writer.fork(confinement, true);
     writer.task(confinement, task)?;
     let mut script = writer.script;
     script.keep_shared(init);
@@ -230,24 +233,40 @@ pub(super) fn exec(
     }
     keep_users(&mut script, confinement);
     keep_streams(&mut script, task.streams);
+    script.leave_out(confinement.left_out);
     Ok(script)
 }
 
-/// The script of the first process of a namespace that members share.
-pub(super) fn pod() -> io::Result<Script> {
+/// The script of the first process of a namespace that members share: they see it, and those that may trace see into
+/// it. It has nothing to do but to reap, so it has nothing: no capability, no file system, no network but the pod's.
+/// Before that it makes the proc file system that shows the namespace, which it alone can, and sends it through
+/// `socket`.
+pub(super) fn pod(confinement: &Confinement, socket: BorrowedFd<'_>) -> io::Result<Script> {
+    let mut writer = Writer::new()?;
+    writer.begin()?;
+    op!(writer, "make a cgroup namespace"; SYS_unshare, libc::CLONE_NEWCGROUP);
+    writer.names_and_network(&confinement.plan)?;
+    let proc = writer.fresh("proc", &[], NOTHING_SPECIAL)?;
+    writer.send("pass the pod's /proc on", proc, socket)?;
+    writer.enter_nothing()?;
+    writer.confine_init(confinement, CapabilitySet::EMPTY);
+    op!(writer, "reap"; STAY);
+    let mut script = writer.script;
+    script.leave_out(confinement.left_out);
+    Ok(script)
+}
+
+/// The script of a process that does nothing but to be there.
+pub(super) fn idle() -> io::Result<Script> {
     let mut writer = Writer::new()?;
     writer.begin()?;
     op!(writer, "reap"; STAY);
     Ok(writer.script)
 }
 
-/// All that `setns` takes for a process at once, but the user namespace.
-const NAMESPACES: i32 = libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWCGROUP;
+/// All that `setns` takes for a process at once, but the user namespace and that of processes.
+const NAMESPACES: i32 =
+    libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET | libc::CLONE_NEWCGROUP;
 
 /// It signals tasks of other users.
 const CAP_KILL: CapabilitySet = CapabilitySet::of(&[5]);
@@ -392,20 +411,33 @@ impl Writer {
         Ok(())
     }
 
-    /// Becomes init and task. The init then needs to signal, reap and tell, and gives up all else: whoever gets hold
-    /// of it, by being allowed to trace processes for example, has got nothing.
-    fn fork(&mut self, confinement: &Confinement, tell_as: u32) {
+    /// The host's proc file system, while nobody else can have laid anything over it.
+    fn open_proc(&mut self) -> io::Result<()> {
+        let place = self.script.text("/proc")?;
+        open!(self in Slot::HostProc, "open /proc"; SYS_openat, libc::AT_FDCWD, place, O_PATH);
+        Ok(())
+    }
+
+    /// Becomes init and task, or the one that hands over to it. The init then needs to signal, reap and tell, and
+    /// gives up all else: whoever gets hold of it, by being allowed to trace processes for example, has got nothing.
+    fn fork(&mut self, confinement: &Confinement, hands_over: bool) {
         let first = self.script.len();
-        op!(self, "fork"; FORK, tell_as, 0u32);
+        op!(self, "fork"; FORK, 0u32, u32::from(hands_over));
         if self.enter_users(confinement) {
             self.follow_the_executor();
         }
+        self.confine_init(confinement, CAP_KILL);
+        let own = self.script.len() - first - 1;
+        self.script.set_argument(first, 0, own as u64);
+    }
+
+    /// Nobody of the members may run before this is told.
+    fn confine_init(&mut self, confinement: &Confinement, needed: CapabilitySet) {
         self.limit_bounding_set(confinement);
-        self.set_capabilities(CAP_KILL, CAP_KILL, CapabilitySet::EMPTY);
+        self.set_capabilities(needed, needed, CapabilitySet::EMPTY);
         self.no_new_privileges();
         self.install(&INIT_FILTER, 0);
-        let own = self.script.len() - first - 1;
-        self.script.set_argument(first, 1, own as u64);
+        op!(self, "tell that the init is confined"; TELL, CONFINED, 0u32);
     }
 
     /// On its own, while it is single: the one way in that does not wait for the rest of the machine.

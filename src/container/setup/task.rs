@@ -8,17 +8,17 @@ use std::{
 use libc::{
     SYS_capset, SYS_chdir, SYS_close, SYS_close_range, SYS_dup2, SYS_execve, SYS_fchown, SYS_ioctl,
     SYS_openat, SYS_prctl, SYS_prlimit64, SYS_rt_sigprocmask, SYS_seccomp, SYS_sendmsg, SYS_setgroups,
-    SYS_setresgid, SYS_setresuid, SYS_setsid, SYS_umask, SYS_write,
+    SYS_setns, SYS_setresgid, SYS_setresuid, SYS_setsid, SYS_umask, SYS_write,
 };
 
-use super::{AT_EXEC, AT_GATE, AT_TERMINAL, Confinement, RELEASED, Task, Writer};
+use super::{AT_EXEC, AT_GATE, AT_TERMINAL, Confinement, FORKED, RELEASED, Task, Writer};
 use crate::{
     container::{
-        plan::{CapabilitySet, PidNamespace, Rlimit, Rootfs, Terminal},
+        plan::{CapabilitySet, Rlimit, Rootfs, Terminal},
         script::{Register, Slot},
         users::Identity,
     },
-    sys::init_format::{CHECK_CWD, CHECK_PROGRAM, RESOLVE, STORE, TELL, WAIT},
+    sys::init_format::{CHECK_CWD, CHECK_PROGRAM, CLOSE_REST, HAND_OVER, RESOLVE, STORE, TELL, WAIT},
 };
 
 /// Level and type of a control message, as the two halves of a word.
@@ -30,7 +30,10 @@ impl Writer {
     /// The rest of the script, from the fork to the exec.
     pub(super) fn task(&mut self, confinement: &Confinement, task: &Task<'_>) -> io::Result<()> {
         let plan = &confinement.plan;
-        op!(self, "start a session of its own"; SYS_setsid);
+        if let Some(among) = task.among {
+            // Only children enter a process namespace.
+            op!(self, "enter the processes"; SYS_setns, among.as_raw_fd(), libc::CLONE_NEWPID);
+        }
         match task.terminal {
             Some((terminal, socket)) => self.terminal(terminal, socket, confinement, task)?,
             None => {
@@ -40,8 +43,15 @@ impl Writer {
                 op!(self, "set stderr"; SYS_dup2, streams.stderr.as_raw_fd(), 2u32);
             }
         }
+        if task.among.is_none() {
+            self.lead(task);
+        }
         if let (Some(score), true) = (plan.oom_score_adj, task.gate) {
-            self.oom_score(score)?;
+            let proc = match task.among {
+                None => Slot::Proc,
+                Some(_) => Slot::HostProc,
+            };
+            self.oom_score(score, proc)?;
         }
         // All that has to be opened is open by now, however few descriptors are allowed.
         for limit in &plan.rlimits {
@@ -60,14 +70,10 @@ impl Writer {
         if plan.no_new_privileges {
             self.no_new_privileges();
         }
-        // In a process namespace of others, the end of what waits for it does not end it by itself.
-        if !task.gate || plan.namespaces.pid != PidNamespace::Own {
-            op!(self, "follow the init"; SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        }
         self.find_program(task)?;
-        // Last of all where possible: the profile then only has to allow what follows.
-        if plan.no_new_privileges {
-            self.filter(confinement);
+        match task.among {
+            None => self.filter_at_last(confinement),
+            Some(_) => self.hand_over(confinement, task),
         }
         if task.gate {
             op!(self, "tell that the gate is reached"; TELL, AT_GATE, 0u32);
@@ -76,6 +82,42 @@ impl Writer {
             op!(self, "tell of the exec"; TELL, AT_EXEC, 0u32);
         }
         self.exec(task)
+    }
+
+    /// Last of all where possible: the profile then only has to allow what follows.
+    fn filter_at_last(&mut self, confinement: &Confinement) {
+        if confinement.plan.no_new_privileges {
+            self.filter(confinement);
+        }
+    }
+
+    /// From here on a process goes on that is one of those others: it is born with what the task has, and no
+    /// descriptor of ours but to tell and to wait. That includes the filter, unless its profile forbids what is still
+    /// to do: then members that may trace find a process of themselves without a filter, for some microseconds.
+    fn hand_over(&mut self, confinement: &Confinement, task: &Task<'_>) {
+        let early = confinement
+            .filter
+            .as_ref()
+            .is_none_or(|program| program.lets_hand_over);
+        op!(self, "close what is ours"; CLOSE_REST);
+        if early {
+            self.filter_at_last(confinement);
+        }
+        op!(self, "hand over to the task"; HAND_OVER, FORKED);
+        self.lead(task);
+        // The end of what waits for it does not end it by itself.
+        op!(self, "follow the init"; SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if !early {
+            self.filter_at_last(confinement);
+        }
+    }
+
+    /// A session of its own, and the terminal that is its stdin.
+    fn lead(&mut self, task: &Task<'_>) {
+        op!(self, "start a session of its own"; SYS_setsid);
+        if task.terminal.is_some() {
+            op!(self, "control the terminal"; SYS_ioctl, 0u32, libc::TIOCSCTTY, 0u32);
+        }
     }
 
     /// Z-08: a new terminal of the member's own kind; its other side is for the executor.
@@ -105,21 +147,30 @@ impl Writer {
             op!(self, "set the terminal's size"; SYS_ioctl, master, libc::TIOCSWINSZ, size);
         }
         op!(self, "own the terminal"; SYS_fchown, slave, confinement.outside.uid, u32::MAX);
-        op!(self, "control the terminal"; SYS_ioctl, slave, libc::TIOCSCTTY, 0u32);
         for (number, name) in [(0u32, "stdin"), (1, "stdout"), (2, "stderr")] {
             op!(self, format!("set {name}"); SYS_dup2, slave, number);
         }
-        // A message of one byte that carries the descriptor.
+        self.send("pass the terminal on", master, socket)?;
+        op!(self, "tell of the terminal"; TELL, AT_TERMINAL, 0u32);
+        op!(self, "close the terminal's other side"; SYS_close, master);
+        Ok(())
+    }
+
+    /// A message of one byte that carries a descriptor.
+    pub(super) fn send(
+        &mut self,
+        step: &'static str,
+        descriptor: Register,
+        socket: BorrowedFd<'_>,
+    ) -> io::Result<()> {
         let byte = self.script.bytes(&[0]);
         let vector = self.script.structure(&[0, 1], &[(0, byte)]);
         let rights = self.script.words(&[20, SOL_SOCKET_SCM_RIGHTS, 0]);
         let message = self
             .script
             .structure(&[0, 0, 0, 1, 0, 24, 0], &[(2, vector), (4, rights)]);
-        op!(self, "pass the terminal on"; STORE, rights.plus(16), master);
-        op!(self, "pass the terminal on"; SYS_sendmsg, socket.as_raw_fd(), message, 0u32);
-        op!(self, "tell of the terminal"; TELL, AT_TERMINAL, 0u32);
-        op!(self, "close the terminal's other side"; SYS_close, master);
+        op!(self, step; STORE, rights.plus(16), descriptor);
+        op!(self, step; SYS_sendmsg, socket.as_raw_fd(), message, 0u32);
         Ok(())
     }
 
@@ -134,12 +185,12 @@ impl Writer {
         op!(self, step; SYS_prlimit64, 0u32, limit.resource, words, 0u32);
     }
 
-    /// Through a proc file system that cannot be anything else: the member's fresh one, or in an exec, where this
-    /// comes before anything is joined, the host's.
-    pub(super) fn oom_score(&mut self, score: i32) -> io::Result<()> {
+    /// Through a proc file system that cannot be anything else and shows the process that does it: the member's fresh
+    /// one, or the host's as it was before anything was joined.
+    pub(super) fn oom_score(&mut self, score: i32, proc: Slot) -> io::Result<()> {
         let path = self.script.text("self/oom_score_adj")?;
         let flags = libc::O_WRONLY | libc::O_CLOEXEC;
-        let file = open!(self, "open oom_score_adj"; SYS_openat, Register::of(Slot::Proc), path, flags);
+        let file = open!(self, "open oom_score_adj"; SYS_openat, Register::of(proc), path, flags);
         let text = score.to_string();
         let data = self.script.text(&text)?;
         op!(self, format!("set oom_score_adj to {score}"); SYS_write, file, data, text.len() as u64);

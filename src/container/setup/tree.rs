@@ -2,12 +2,13 @@
 
 use std::{
     io,
+    os::fd::AsRawFd,
     path::{Component, Path, PathBuf},
 };
 
 use libc::{
-    SYS_chdir, SYS_close, SYS_fchdir, SYS_fchown, SYS_mknodat, SYS_mount, SYS_move_mount, SYS_open_tree,
-    SYS_openat, SYS_pivot_root, SYS_symlinkat, SYS_umount2, SYS_write,
+    SYS_chdir, SYS_close, SYS_fchdir, SYS_fchown, SYS_fcntl, SYS_mknodat, SYS_mount, SYS_move_mount,
+    SYS_open_tree, SYS_openat, SYS_pivot_root, SYS_symlinkat, SYS_umount2, SYS_write,
 };
 
 use super::{
@@ -27,8 +28,7 @@ const CLONE_TREE: u32 = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
 
 impl Writer {
     pub(super) fn mount_tree(&mut self, plan: &Plan, prepared: &Prepared) -> io::Result<()> {
-        let slave = libc::MS_REC | libc::MS_SLAVE;
-        op!(self, "separate the mount tree from the host's"; SYS_mount, 0u32, self.slash, 0u32, slave, 0u32);
+        self.separate_mounts();
         let sandbox = self.tree(Some(Slot::Sandbox), "take hold of the sandbox", &prepared.sandbox)?;
         match &prepared.root {
             Some(root) => {
@@ -44,7 +44,7 @@ impl Writer {
     fn host_root(&mut self, plan: &Plan, prepared: &Prepared, sandbox: Arg) -> io::Result<()> {
         let directory = O_PATH | libc::O_DIRECTORY;
         open!(self in Slot::Root, "open /"; SYS_openat, libc::AT_FDCWD, self.slash, directory);
-        let proc = self.fresh_in(Some(Slot::Proc), "proc", &[], NOTHING_SPECIAL)?;
+        let proc = self.processes(prepared)?;
         let place = self.script.text("/proc")?;
         let place = open!(self, "open /proc"; SYS_openat, libc::AT_FDCWD, place, directory);
         self.attach("mount /proc", proc, place);
@@ -65,7 +65,7 @@ impl Writer {
         let from_fd = libc::MOVE_MOUNT_F_EMPTY_PATH;
         op!(self, "mount the root file system"; SYS_move_mount, root, empty, libc::AT_FDCWD, slash, from_fd);
 
-        let proc = self.fresh_in(Some(Slot::Proc), "proc", &[], NOTHING_SPECIAL)?;
+        let proc = self.processes(prepared)?;
         self.mount_at("mount /proc", base, "proc", proc)?;
         let sys = self.kernel_objects(rootless)?;
         self.mount_at("mount /sys", base, "sys", sys)?;
@@ -89,12 +89,43 @@ impl Writer {
         {
             self.set_read_only("make the root read-only", root, false);
         }
+        self.enter_root(root)
+    }
+
+    /// Makes what is mounted over `/` the only thing that is there.
+    fn enter_root(&mut self, root: Arg) -> io::Result<()> {
         op!(self, "enter the root file system"; SYS_fchdir, root);
         let dot = self.script.text(".")?;
         op!(self, "change the root"; SYS_pivot_root, dot, dot);
         op!(self, "let go of the old root"; SYS_umount2, dot, libc::MNT_DETACH);
-        op!(self, "change to the new root"; SYS_chdir, slash);
+        op!(self, "change to the new root"; SYS_chdir, self.slash);
         Ok(())
+    }
+
+    /// A mount tree with nothing in it, and no place to put something.
+    pub(super) fn enter_nothing(&mut self) -> io::Result<()> {
+        self.separate_mounts();
+        let options = [("mode", "555"), ("size", "0"), ("nr_inodes", "1")];
+        let root = self.fresh("tmpfs", &options, NOTHING_SPECIAL | mount::READ_ONLY)?;
+        let (empty, slash, from_fd) = (self.empty, self.slash, libc::MOVE_MOUNT_F_EMPTY_PATH);
+        op!(self, "mount an empty root"; SYS_move_mount, root, empty, libc::AT_FDCWD, slash, from_fd);
+        self.enter_root(root.into())
+    }
+
+    fn separate_mounts(&mut self) {
+        let slave = libc::MS_REC | libc::MS_SLAVE;
+        op!(self, "separate the mount tree from the host's"; SYS_mount, 0u32, self.slash, 0u32, slave, 0u32);
+    }
+
+    /// The proc file system that shows the processes which the member is to see.
+    fn processes(&mut self, prepared: &Prepared) -> io::Result<Register> {
+        match &prepared.pod {
+            None => self.fresh_in(Some(Slot::Proc), "proc", &[], NOTHING_SPECIAL),
+            Some(pod) => {
+                let (proc, copy) = (pod.proc.as_raw_fd(), libc::F_DUPFD_CLOEXEC);
+                Ok(open!(self in Slot::Proc, "take hold of the pod's /proc"; SYS_fcntl, proc, copy, 3u32))
+            }
+        }
     }
 
     /// `/sys`. Only who owns the network namespace may have a new one; others see the host's.

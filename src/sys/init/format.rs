@@ -4,7 +4,7 @@
 //! Addresses are written as offsets from its start; the init adds where it mapped the image.
 
 /// Says that this is a script, and of which form.
-pub const MAGIC: u32 = 0x504f_4404;
+pub const MAGIC: u32 = 0x504f_4405;
 
 /// Results that later operations can use (descriptors, mostly).
 pub const REGISTERS: usize = 64;
@@ -48,8 +48,8 @@ pub struct Op {
 pub const VALUE: u8 = 0;
 pub const REGISTER: u8 = 1;
 
-/// Becomes two processes. The second goes on behind as many operations as the second argument says; these are the
-/// first one's, which then stays as the init. With a first argument it tells that and the number of the second.
+/// Becomes two processes. The second goes on behind as many operations as the first argument says; these are the
+/// first one's, which then stays as the init of the second, or with a second argument of what that hands over to.
 pub const FORK: i32 = -1;
 /// Waits for the byte in the first argument at the gate.
 pub const WAIT: i32 = -2;
@@ -69,6 +69,10 @@ pub const DEFAULT_SIGNALS: i32 = -8;
 pub const STORE: i32 = -9;
 /// Fails if the program at the path in the first argument needs an interpreter or loader that is not there.
 pub const CHECK_PROGRAM: i32 = -10;
+/// A new process, a child of the init, goes on; the old one tells its number as the first argument and ends.
+pub const HAND_OVER: i32 = -11;
+/// Closes all descriptors but the first three and what is needed to tell and to wait.
+pub const CLOSE_REST: i32 = -12;
 
 /// Kinds of [`TARGET`].
 pub const TARGET_DIRECTORY: u64 = 0;

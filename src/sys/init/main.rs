@@ -58,6 +58,7 @@ const ELOOP: i64 = 40;
 const EXDEV: i64 = 18;
 
 const SIGCHLD: i64 = 17;
+const CLONE_PARENT: i64 = 0x8000;
 const AT_FDCWD: i64 = -100;
 
 core::arch::global_asm!(
@@ -156,7 +157,7 @@ unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
         }
         let ops = base.add(header.ops as usize) as *const Op;
         let (mut at, mut end) = (0u32, header.op_count);
-        let mut task = 0i64;
+        let (mut task, mut hands_over) = (0i64, false);
         while at < end {
             let op = &*ops.add(at as usize);
             let mut args = op.args;
@@ -166,26 +167,29 @@ unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
                 }
             }
             let result = match op.number {
-                FORK => match fork(header, args[0] as u32) {
+                // An ordinary fork.
+                FORK => match sys!(CLONE, SIGCHLD) {
                     0 => {
-                        at += args[1] as u32;
+                        at += args[0] as u32;
                         0
                     }
                     child => {
                         if child > 0 {
-                            task = child;
-                            end = at + 1 + args[1] as u32;
+                            (task, hands_over) = (child, args[1] != 0);
+                            end = at + 1 + args[0] as u32;
                         }
                         child
                     }
                 },
+                HAND_OVER => hand_over(header, args[0] as u32),
+                CLOSE_REST => close_rest(header),
                 WAIT => wait(header, args[0]),
                 TELL => tell(header, REACHED, args[0] as u32, args[1] as u32),
                 TARGET => target(args),
                 RESOLVE => resolve(args[0] as *const *const u8),
                 CHECK_CWD => check_cwd(),
                 CHECK_PROGRAM => check_program(args[0] as *const u8),
-                STAY => stay(header, base, length, -1),
+                STAY => stay(header, base, length, -1, false),
                 DEFAULT_SIGNALS => default_signals(),
                 STORE => {
                     *(args[0] as *mut u32) = args[1] as u32;
@@ -207,7 +211,7 @@ unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
         }
         match task {
             0 => exit(125),
-            task => stay(header, base, length, task),
+            task => stay(header, base, length, task, hands_over),
         }
     }
 }
@@ -220,16 +224,40 @@ unsafe fn tell(header: &Header, kind: u32, step: u32, value: u32) -> i64 {
     unsafe { sys!(WRITE, header.report as i64, &raw const record, RECORD_SIZE) }
 }
 
+/// Only what is in a process namespace from its birth is ever seen in it: so this process, which is not, has given up
+/// all that the task must not have, and its sibling starts from there. Nobody in there ever saw more of us than that.
+///
 /// # Safety
 /// See [`tell`].
-unsafe fn fork(header: &Header, tell_as: u32) -> i64 {
-    // SAFETY: an ordinary fork; no address is handed over.
-    let child = unsafe { sys!(CLONE, SIGCHLD) };
-    if child > 0 && tell_as != 0 {
-        // SAFETY: as for any record.
-        unsafe { tell(header, REACHED, tell_as, child as u32) };
+unsafe fn hand_over(header: &Header, tell_as: u32) -> i64 {
+    // SAFETY: a fork, only that the parent of the new process is ours.
+    match unsafe { sys!(CLONE, CLONE_PARENT | SIGCHLD) } {
+        child if child > 0 => {
+            // SAFETY: as for any record.
+            unsafe { tell(header, REACHED, tell_as, child as u32) };
+            exit(0)
+        }
+        other => other,
     }
-    child
+}
+
+/// # Safety
+/// The script needs no other descriptors any more.
+unsafe fn close_rest(header: &Header) -> i64 {
+    let (a, b) = (header.report as u32, header.gate as u32);
+    let mut first = 3;
+    for kept in [a.min(b), a.max(b), u32::MAX] {
+        // SAFETY: numbers only.
+        let result = match kept > first {
+            true => unsafe { sys!(CLOSE_RANGE, first, kept - 1, 0) },
+            false => 0,
+        };
+        if result < 0 {
+            return result;
+        }
+        first = first.max(kept.saturating_add(1));
+    }
+    0
 }
 
 /// Waits for one given byte. The end of the gate means the executor gave us up: then nothing of ours may go on.
@@ -247,8 +275,10 @@ unsafe fn wait(header: &Header, expected: u64) -> i64 {
     }
 }
 
-/// The init's own life: reap everything, forward signals, and end with the task.
-unsafe fn stay(header: &Header, base: *mut u8, length: u64, task: i64) -> ! {
+/// The init's own life: reap everything, forward signals, and end with the task. If that is what a first child
+/// hands over to, its number is not known here: signals are not for us to forward then, and what ends is the task
+/// unless it is that first child, which ends well once there is a task.
+unsafe fn stay(header: &Header, base: *mut u8, length: u64, task: i64, hands_over: bool) -> ! {
     // SAFETY: descriptors by number; the script is not used again after it is unmapped (the header is a copy).
     unsafe {
         // What was needed to start the task, secrets in its environment among it, is not kept here.
@@ -268,13 +298,16 @@ unsafe fn stay(header: &Header, base: *mut u8, length: u64, task: i64) -> ! {
                 if pid <= 0 {
                     break;
                 }
-                if pid == task {
+                if pid == task && hands_over && status == 0 {
+                    continue;
+                }
+                if pid == task || hands_over {
                     // SAFETY: four bytes that live until the call returns.
                     unsafe { sys!(WRITE, 0, &raw const status, 4) };
                     exit(0);
                 }
             }
-        } else if signal > 0 && task > 0 {
+        } else if signal > 0 && task > 0 && !hands_over {
             // SAFETY: numbers only.
             unsafe { sys!(KILL, task, signal) };
         }
