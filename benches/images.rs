@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podling::image::{Digest, Keep, PullOptions, Store, StoreConfig};
+use podling::{
+    image::{Digest, Keep, PullOptions, Store, StoreConfig},
+    sys::held::Held,
+};
 use serde_json::{Value, json};
 
 #[path = "../tests/images/build.rs"]
@@ -337,15 +340,16 @@ fn known(reference: &str, root: &Path, results: &mut serde_json::Map<String, Val
         .block_on(store.resolve_and_pull(&parsed, &options))?
         .digest();
     let mut starts = Vec::new();
+    let place = Held::open(root)?;
     for turn in 0..200 {
-        let upper = root.join(format!("upper-{turn}"));
+        let upper = format!("upper-{turn}");
         let start = Instant::now();
         let image = runtime.block_on(store.resolve_and_pull(&parsed, &options))?;
-        let changes = image.changes(&upper)?;
+        let changes = image.changes(&place, &upper)?;
         let rootfs = image.rootfs(Some(&changes))?;
         starts.push(start.elapsed().as_secs_f64() * 1e3);
         drop(rootfs);
-        fs::remove_dir_all(upper)?;
+        fs::remove_dir_all(root.join(upper))?;
     }
     let start = Instant::now();
     let collected = runtime.block_on(store.collect(Keep::InUse))?;

@@ -78,6 +78,7 @@ pub struct Gated {
     pub(super) member: Member,
     pub(super) report: Report,
     pub(super) gate: Gate,
+    pub(super) outputs: Vec<OwnedFd>,
 }
 
 impl Gated {
@@ -107,6 +108,11 @@ impl Gated {
         self.member.process.kill();
         // The only error is that there is nothing to wait for.
         let _ = self.member.process.gone().await;
+    }
+
+    /// The files that its stderr and then its stdout go to, as far as they go to files, to be read.
+    pub fn take_outputs(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.outputs)
     }
 
     /// Process id of the member's init, in our namespace.

@@ -12,7 +12,9 @@ use super::{
     error::{LaunchError, Problem},
     filters::Filters,
     mapped::MappedUsers,
-    plan::{CapabilitySet, MountSource, Network, Output, PidNamespace, Plan, Rootfs, UserSpec},
+    plan::{
+        CapabilitySet, EXECUTORS_OWN, MountSource, Network, Output, PidNamespace, Plan, Rootfs, UserSpec,
+    },
     setup::{Confinement, Prepared, PreparedMount, Source, Streams},
     tree::{self, Ownership, Tree},
     users::{Accounts, Identity},
@@ -74,6 +76,12 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
         }
     };
     let (stdout, stderr) = (stream(&plan.stdout, "stdout")?, stream(&plan.stderr, "stderr")?);
+    let outputs = [(&plan.stderr, &stderr), (&plan.stdout, &stdout)]
+        .into_iter()
+        .filter(|(output, _)| matches!(output, Output::File(_)))
+        .map(|(_, file)| tree::readable(file.as_fd()))
+        .collect::<Result<_, _>>()
+        .map_err(failed("open what it writes".into()))?;
     for note in &plan.notes {
         // Only a note: a full disk or a closed pipe must not stop the member here.
         if let Ok(stderr) = stderr.try_clone() {
@@ -120,6 +128,7 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
             stdout,
             stderr,
         },
+        outputs,
         terminal: None,
         cgroups: Vec::new(),
         pod: None,
@@ -288,6 +297,7 @@ fn source(
         // Members with different users share it: like the scratch volumes people know, open to all of the pod; the
         // executor's sandbox round it is not open to others.
         MountSource::ExecutorSandbox(path) => {
+            refuse_our_own(executor, path)?;
             let base = rustix::fs::fstat(executor)?;
             tree(tree::make_directory(
                 executor,
@@ -306,6 +316,10 @@ fn source(
                 source: Source::Tree(Tree::of(place.as_fd(), read_only, rootless)?.mapped(users)?),
             })
         }
+        MountSource::Opened(place) => Ok(PreparedMount {
+            directory: tree::is_directory(place.as_fd())?,
+            source: Source::Tree(Tree::of(place.as_fd(), read_only, rootless)?.mapped(users)?),
+        }),
         MountSource::Detached(fd) => Ok(PreparedMount {
             directory: tree::is_directory(fd.as_fd())?,
             source: Source::Tree(Tree::Detached(Arc::clone(fd))),
@@ -324,12 +338,30 @@ fn source(
     }
 }
 
+/// What the executor keeps in its sandbox is no member's, by whatever name it is found there.
+fn refuse_our_own(executor: BorrowedFd<'_>, path: &Path) -> std::io::Result<()> {
+    let which = |name: &Path| tree::identity(executor, name).ok();
+    let Some(first) = path.components().next() else {
+        return Ok(());
+    };
+    let first = Path::new(first.as_os_str());
+    let found = which(first);
+    let own = |name: &&&str| first == Path::new(name) || found.is_some() && found == which(Path::new(name));
+    match EXECUTORS_OWN.iter().find(own) {
+        None => Ok(()),
+        Some(name) => Err(std::io::Error::new(
+            std::io::ErrorKind::PermissionDenied,
+            format!("{name:?} is the executor's own"),
+        )),
+    }
+}
+
 fn describe(source: &MountSource) -> String {
     match source {
         MountSource::OwnSandbox(path) => format!("make directory {path:?} in the sandbox"),
         MountSource::ExecutorSandbox(path) => format!("make directory {path:?} in the executor's sandbox"),
         MountSource::Host(path) => format!("open host path {path:?}"),
-        MountSource::Detached(_) => "look at the mount".into(),
+        MountSource::Opened(_) | MountSource::Detached(_) => "look at the mount".into(),
         MountSource::Tmpfs { .. } | MountSource::Secret(_) => "make the file system".into(),
     }
 }

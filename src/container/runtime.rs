@@ -117,6 +117,7 @@ impl Runtime {
             }
         };
         let (confinement, streams) = (prepared.confinement.clone(), prepared.streams.clone());
+        let outputs = std::mem::take(&mut prepared.outputs);
         let script =
             setup::member(prepared).map_err(|error| LaunchError::step(name, "write the script", error))?;
         let Launched {
@@ -170,7 +171,12 @@ impl Runtime {
                 _ => return Err(ended_early(&plan.member, &mut member.process).await),
             }
         }
-        Ok(Gated { member, report, gate })
+        Ok(Gated {
+            member,
+            report,
+            gate,
+            outputs,
+        })
     }
 
     /// Users of members' own: a user namespace whose numbers are those of the host's range.

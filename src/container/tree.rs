@@ -121,6 +121,19 @@ pub(super) fn append(base: BorrowedFd<'_>, path: &Path, uid: u32, gid: u32) -> i
     Ok(file)
 }
 
+/// The same file, opened once more for reading.
+pub(super) fn readable(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, itself, flags, Mode::empty())?)
+}
+
+/// Device and inode of what has this name, if it is no link.
+pub(super) fn identity(base: BorrowedFd<'_>, name: &Path) -> io::Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(open_below(base, name, OFlags::PATH)?)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
 pub(super) fn is_directory(place: BorrowedFd<'_>) -> io::Result<bool> {
     let stat = rustix::fs::fstat(place)?;
     Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)

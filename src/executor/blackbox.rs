@@ -7,16 +7,16 @@ use std::{
     borrow::Cow,
     fs::File,
     io::{self, Write as _},
-    os::fd::OwnedFd,
     time::Duration,
 };
 
-use rustix::fs::{self, Mode, OFlags};
+use rustix::fs::{self, FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     group::{Effect, Event, ExitStatus, Limit, MemberSignal},
     mesos::v1,
+    sys::held::Held,
 };
 
 pub const NAME: &str = "blackbox.jsonl";
@@ -236,7 +236,7 @@ pub struct Begin<'a> {
 /// The writing side. A box that cannot be written is told once and does not stop the executor.
 #[derive(Debug)]
 pub struct BlackBox {
-    directory: Option<OwnedFd>,
+    directory: Option<Held>,
     file: Option<File>,
     written: u64,
     limit: u64,
@@ -245,7 +245,7 @@ pub struct BlackBox {
 
 impl BlackBox {
     /// `directory`: our own one inside the sandbox; without it nothing is recorded.
-    pub fn open(directory: Option<OwnedFd>, limit: u64) -> Self {
+    pub fn open(directory: Option<Held>, limit: u64) -> Self {
         let mut record = BlackBox {
             directory,
             file: None,
@@ -319,8 +319,19 @@ impl BlackBox {
 
     fn reopen(&mut self) {
         let Some(directory) = &self.directory else { return };
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = fs::openat(directory, NAME, flags, Mode::RUSR | Mode::WUSR).map_err(io::Error::from);
+        // What the agent has fetched for us may be anything; a FIFO would wait for its other end.
+        let flags = OFlags::WRONLY
+            | OFlags::APPEND
+            | OFlags::CREATE
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::CLOEXEC;
+        let opened = fs::openat(directory, NAME, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(io::Error::from)
+            .and_then(|file| match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
+                FileType::RegularFile => Ok(file),
+                _ => Err(io::Error::other("not a regular file")),
+            });
         match opened {
             Ok(file) => {
                 let file = File::from(file);
@@ -348,8 +359,7 @@ mod tests {
     use crate::group::{GroupId, MemberId};
 
     fn open(dir: &Path, limit: u64) -> BlackBox {
-        let directory = fs::open(dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).expect("dir");
-        BlackBox::open(Some(directory), limit)
+        BlackBox::open(Some(Held::open(dir).expect("dir")), limit)
     }
 
     fn task(id: &str) -> v1::TaskInfo {
@@ -417,6 +427,17 @@ mod tests {
         let size = |name| dir.path().join(name).metadata().expect("file").len();
         assert!(size(NAME) < 4096 + 200 && size(OLDER) < 4096 + 200);
         assert_eq!(std::fs::read_dir(dir.path()).expect("dir").count(), 2);
+    }
+
+    #[test]
+    fn s_3_a_fifo_in_its_place_is_not_waited_for() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (kind, mode) = (FileType::Fifo, Mode::RUSR | Mode::WUSR);
+        fs::mknodat(fs::CWD, dir.path().join(NAME), kind, mode, 0).expect("a fifo");
+        let _reader = fs::open(dir.path().join(NAME), OFlags::RDWR, Mode::empty()).expect("opened");
+        open(dir.path(), 4096).step(Duration::ZERO, &Event::Tick, &[]);
+        let metadata = dir.path().join(NAME).symlink_metadata().expect("still there");
+        assert!(!metadata.is_file());
     }
 
     #[test]

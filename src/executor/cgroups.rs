@@ -3,7 +3,7 @@
 //! What would outlive us is written down in the register of executors before it is made, so that the next start on
 //! this node finds and removes what a crash of ours leaves (N3).
 
-use std::{collections::HashMap, fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+use std::{collections::HashMap, io, path::Path, sync::Arc};
 
 use crate::{
     container::{
@@ -15,6 +15,7 @@ use crate::{
     },
     group::MemberId,
     mesos::v1,
+    sys::held::Held,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -122,20 +123,20 @@ impl Cgroups {
         })
     }
 
-    /// Makes a directory that a crash of ours would leave, and writes it down for whoever cleans up then.
-    pub fn make_directory(&self, path: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let Some(claim) = &self.claim else {
-            return Ok(());
+    /// Writes down a directory that a crash of ours would leave, for whoever cleans up then.
+    pub fn note_directory(&self, directory: &Held) {
+        let Some(claim) = &self.claim else { return };
+        let why = match directory.identity() {
+            Ok(identity) => match claim.note(Leftover::held(directory.path(), identity)) {
+                Ok(()) => return,
+                Err(error) => super::sentence(&error),
+            },
+            Err(error) => super::sentence(&error),
         };
-        if let Err(error) = claim.note(Leftover::directory(path)?) {
-            tracing::warn!(
-                "nobody will clean up {} if we crash: {}",
-                path.display(),
-                super::sentence(&error)
-            );
-        }
-        Ok(())
+        tracing::warn!(
+            "nobody will clean up {} if we crash: {why}",
+            directory.path().display()
+        );
     }
 
     pub fn forget(&mut self, member: MemberId) {

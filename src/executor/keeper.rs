@@ -150,11 +150,12 @@ impl Keeper {
             }
             Err(failure) => return Ok(Err(Event::PrepareFailed(self.member, failure))),
         };
-        *streams = Some(Streams::of(&plan));
-        let gated: Gated = match unless_given_up(&mut self.orders, runtime.prepare(plan)).await? {
+        let notes = plan.notes.clone();
+        let mut gated: Gated = match unless_given_up(&mut self.orders, runtime.prepare(plan)).await? {
             Ok(gated) => gated,
             Err(error) => return Ok(Err(Event::PrepareFailed(self.member, failure(&error)))),
         };
+        *streams = Some(Streams::new(gated.take_outputs(), notes));
         let _ = self.answers.send(Event::Prepared(self.member));
         loop {
             match self.orders.recv().await {

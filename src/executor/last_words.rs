@@ -3,43 +3,29 @@
 use std::{
     fs::File,
     io::{Read as _, Seek as _, SeekFrom},
-    path::{Path, PathBuf},
+    os::fd::OwnedFd,
 };
 
-use rustix::fs::{self, Mode, OFlags};
-
-use crate::{
-    container::plan::{Output, Plan},
-    group::{Exit, ExitStatus},
-};
+use crate::group::{Exit, ExitStatus};
 
 /// The last line is looked for in so many bytes at the end.
 const TAIL: u64 = 2048;
 /// No more of it is told.
 const LONGEST: usize = 200;
 
-/// Where a member writes.
+/// What a member has written.
 #[derive(Debug)]
 pub struct Streams {
-    /// Standard error first: that is where reasons are given.
-    files: Vec<PathBuf>,
+    /// The files that it was given, whatever is found under their names now. Standard error first: that is where
+    /// reasons are given.
+    files: Vec<OwnedFd>,
     /// Lines that are ours, not the member's.
     notes: Vec<String>,
 }
 
 impl Streams {
-    pub fn of(plan: &Plan) -> Self {
-        let file = |output: &Output| match output {
-            Output::File(name) => Some(plan.sandbox.join(name)),
-            Output::Descriptor(_) | Output::Null => None,
-        };
-        Streams {
-            files: [&plan.stderr, &plan.stdout]
-                .into_iter()
-                .filter_map(file)
-                .collect(),
-            notes: plan.notes.clone(),
-        }
+    pub fn new(files: Vec<OwnedFd>, notes: Vec<String>) -> Self {
+        Streams { files, notes }
     }
 
     /// Nothing of a member that did well, or that was ended for a reason of its own.
@@ -50,16 +36,10 @@ impl Streams {
         self.files.iter().find_map(|file| self.last_line(file))
     }
 
-    fn last_line(&self, path: &Path) -> Option<String> {
-        // The member may have put anything in its place.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mut file = File::from(fs::open(path, flags, Mode::empty()).ok()?);
-        let metadata = file.metadata().ok()?;
-        if !metadata.is_file() {
-            return None;
-        }
-        file.seek(SeekFrom::Start(metadata.len().saturating_sub(TAIL)))
-            .ok()?;
+    fn last_line(&self, file: &OwnedFd) -> Option<String> {
+        let mut file = File::from(file.try_clone().ok()?);
+        let length = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
         let mut tail = Vec::new();
         file.take(TAIL).read_to_end(&mut tail).ok()?;
         let text = String::from_utf8_lossy(&tail);
@@ -84,19 +64,17 @@ mod tests {
 
     fn said(stderr: &[u8], stdout: &[u8], exit: ExitStatus) -> Option<String> {
         let place = tempfile::tempdir().unwrap();
-        let files: Vec<PathBuf> = ["stderr", "stdout"]
-            .iter()
-            .map(|name| place.path().join(name))
-            .collect();
-        std::fs::write(&files[0], stderr).unwrap();
-        std::fs::write(&files[1], stdout).unwrap();
+        let files = [("stderr", stderr), ("stdout", stdout)].map(|(name, text)| {
+            std::fs::write(place.path().join(name), text).unwrap();
+            File::open(place.path().join(name)).unwrap().into()
+        });
         let notes = vec!["podling: no swap limit here".to_owned()];
         let exit = Exit {
             status: exit,
             limit: None,
             words: None,
         };
-        Streams { files, notes }.last_words(&exit)
+        Streams::new(files.into(), notes).last_words(&exit)
     }
 
     #[test]
@@ -122,22 +100,5 @@ mod tests {
             said(b"ouch\n", b"", ExitStatus::Signal(11)).as_deref(),
             Some("ouch")
         );
-    }
-
-    #[test]
-    fn no_link_is_followed() {
-        let place = tempfile::tempdir().unwrap();
-        let link = place.path().join("stderr");
-        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
-        let streams = Streams {
-            files: vec![link],
-            notes: Vec::new(),
-        };
-        let exit = Exit {
-            status: ExitStatus::Code(1),
-            limit: None,
-            words: None,
-        };
-        assert_eq!(streams.last_words(&exit), None);
     }
 }

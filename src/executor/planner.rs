@@ -6,7 +6,7 @@ use super::{
     cgroups::{Cgroups, Place},
     config::Config,
     provision::{self, Draft, Learned, Provided, Provisioner},
-    sandbox::{self, Sandbox},
+    sandbox::Sandbox,
     sentence,
 };
 use crate::{
@@ -25,8 +25,6 @@ pub struct Planner {
     range: Option<IdRange>,
     users: Option<Arc<MappedUsers>>,
     provisioner: Provisioner,
-    /// Whoever cleans up after a crash knows where members write to their images.
-    writes_noted: bool,
     ip: Option<IpAddr>,
     sandbox: Sandbox,
     /// Task and container of the members that are there.
@@ -40,6 +38,7 @@ impl Planner {
             name: name.to_owned(),
             sandbox: sandbox.path().to_owned(),
         };
+        let private = sandbox.private().map_err(|error| sentence(&error));
         let profiles = config.members.seccomp_profiles.clone();
         let runtime = Runtime::open(setup).map(|runtime| Arc::new(runtime.with_seccomp_profiles(profiles)));
         let runtime = runtime.map_err(|error| {
@@ -53,8 +52,7 @@ impl Planner {
             defaults: Arc::new(config.members.defaults.clone()),
             range: config.members.users,
             users: None,
-            provisioner: Provisioner::new(config, name, sandbox.path().join(sandbox::PRIVATE)),
-            writes_noted: false,
+            provisioner: Provisioner::new(config, name, private),
             ip,
             sandbox,
             members: HashMap::new(),
@@ -112,12 +110,11 @@ impl Planner {
             cgroup,
             oom_score_adj,
         } = place.map_err(|error| failed(of_member(sentence(&error))))?;
-        if !self.writes_noted && provision::has_images(task) {
-            let writes = self.provisioner.writes();
-            self.cgroups
-                .make_directory(&writes)
-                .map_err(|error| failed(of_member(format!("make {}: {error}", writes.display()))))?;
-            self.writes_noted = true;
+        if provision::has_images(task) {
+            let made = self.provisioner.make_writes();
+            if let Some(new) = made.map_err(of_member).map_err(failed)? {
+                self.cgroups.note_directory(new);
+            }
         }
         let context = plan::Context {
             sandbox,

@@ -17,7 +17,6 @@ use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
     net::IpAddr,
-    path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -38,7 +37,11 @@ use crate::{
     group::{Failure, GroupId},
     image::Image,
     mesos::v1,
+    sys::held::Held,
 };
+
+/// In what is ours alone: what members write to their images.
+const WRITES: &str = "rootfs";
 
 /// How long the end of an executor waits for networks and files to be undone; the rest is left to the next clean-up.
 const LAST_WAIT: Duration = Duration::from_secs(2);
@@ -49,8 +52,10 @@ pub struct Provisioner {
     images: Arc<Images>,
     networks: Networks,
     groups: HashMap<GroupId, Weak<Group>>,
-    /// Where we keep files of our own, in directories by purpose.
-    private: PathBuf,
+    /// Where we keep files of our own, in directories by purpose; else why not.
+    private: Result<Held, String>,
+    /// What members write to their images is in this one.
+    writes: Option<Held>,
     alive: Alive,
     ended: mpsc::Receiver<Infallible>,
 }
@@ -85,13 +90,14 @@ pub struct Kept {
 
 impl Provisioner {
     /// `pod` names the networks of this executor on the node, `private` is a directory in the sandbox that is ours.
-    pub fn new(config: &Config, pod: &str, private: PathBuf) -> Self {
+    pub fn new(config: &Config, pod: &str, private: Result<Held, String>) -> Self {
         let (alive, ended) = mpsc::channel(1);
         Provisioner {
             images: Arc::new(Images::new(config)),
             networks: Networks::new(config.networks(), pod),
             groups: HashMap::new(),
             private,
+            writes: None,
             alive,
             ended,
         }
@@ -107,9 +113,16 @@ impl Provisioner {
         self.networks.learn(executor, network, ip).await
     }
 
-    /// What members write to their images is below this directory.
-    pub fn writes(&self) -> PathBuf {
-        self.private.join("rootfs")
+    /// Makes the directory that takes what members write to their images; answers it if it was not there yet.
+    pub fn make_writes(&mut self) -> Result<Option<&Held>, String> {
+        if self.writes.is_some() {
+            return Ok(None);
+        }
+        let private = self.private.as_ref().map_err(String::clone)?;
+        let made = private
+            .private(WRITES)
+            .map_err(|error| format!("make {}: {error}", private.path().join(WRITES).display()))?;
+        Ok(Some(self.writes.insert(made)))
     }
 
     /// The work of one member. The first of a group to get there makes the group's network.
@@ -121,13 +134,14 @@ impl Provisioner {
     ) -> impl Future<Output = Result<Provided, Failure>> + 'static {
         let group = self.group(group);
         let images = self.images.clone();
-        let writes = self.writes().join(container);
+        let (writes, container) = (self.writes.clone(), container.to_owned());
         let alive = self.alive.clone();
         async move {
             let named = |text: String| format!("member `{}`: {text}", draft.task.name.escape_debug());
             let work = Work {
                 images: &images,
-                writes: &writes,
+                writes: writes.as_ref(),
+                container: &container,
                 alive: &alive,
                 users: draft.context.users.as_deref(),
             };
@@ -143,24 +157,28 @@ impl Provisioner {
                 context.rootfs = rootfs;
             }
             context.image_volumes = stack.volumes;
-            let files = match &network {
-                Some(network) => {
-                    context.network = Some(network.namespace.clone());
-                    context.hostname.clone_from(&network.hostname);
-                    context.container_ip.clone_from(&network.address);
-                    network.files.as_path()
-                }
-                None => Path::new(names::NODE),
-            };
+            if let Some(network) = &network {
+                context.network = Some(network.namespace.clone());
+                context.hostname.clone_from(&network.hostname);
+                context.container_ip.clone_from(&network.address);
+            }
             if let Rootfs::Mounted { mount, .. } = &context.rootfs {
                 names::make_room(mount).map_err(|error| Failure {
                     message: named(sentence(&error)),
                     invalid: false,
                 })?;
             }
-            // A member on the host's root sees the node's files already.
-            if network.is_some() || !context.rootfs.is_host() {
-                context.mounts.extend(names::mounts(files, &context.rootfs));
+            match &network {
+                Some(network) => {
+                    let mounts = network
+                        .files
+                        .iter()
+                        .flat_map(|files| files.mounts(&context.rootfs));
+                    context.mounts.extend(mounts);
+                }
+                // A member on the host's root sees the node's files already.
+                None if context.rootfs.is_host() => {}
+                None => context.mounts.extend(names::of_node(&context.rootfs)),
             }
             let config = stack.image.as_ref().map(Image::config);
             let plan = plan::member(&draft.task, config, &context, &draft.defaults);
@@ -191,14 +209,20 @@ impl Provisioner {
 
     /// Waits until nothing is left to undo, within limits.
     pub async fn finish(self) {
-        let writes = self.writes();
-        let Provisioner { alive, mut ended, .. } = self;
+        let Provisioner {
+            alive,
+            mut ended,
+            private,
+            ..
+        } = self;
         drop(alive);
         if tokio::time::timeout(LAST_WAIT, ended.recv()).await.is_err() {
             tracing::warn!("networks or files of members are left to the next clean-up");
         }
         // Only if nothing is left in it.
-        let _ = std::fs::remove_dir(writes);
+        if let Ok(private) = private {
+            let _ = private.remove_empty(WRITES);
+        }
     }
 }
 
@@ -240,7 +264,8 @@ impl Trouble {
 /// What one member's images are made with.
 struct Work<'a> {
     images: &'a Images,
-    writes: &'a Path,
+    writes: Option<&'a Held>,
+    container: &'a str,
     alive: &'a Alive,
     /// Who is to own what is in them.
     users: Option<&'a MappedUsers>,
@@ -259,8 +284,15 @@ struct Stack {
 
 impl Work<'_> {
     /// Where changes to one of the member's images go.
-    fn writes(&self, what: &str) -> Writes {
-        Writes::at(self.writes.with_added_extension(what), self.alive)
+    fn writes(&self, what: &str) -> Result<Writes, Trouble> {
+        let parent = self
+            .writes
+            .ok_or_else(|| Trouble::failed("nothing was made to take what it writes to its image"))?;
+        Ok(Writes::at(
+            parent,
+            format!("{}.{what}", self.container),
+            self.alive,
+        ))
     }
 
     async fn image(&self, at: &str, wanted: &v1::Image) -> Result<Image, Trouble> {
@@ -276,7 +308,7 @@ impl Work<'_> {
         let wanted = container.mesos.as_ref().and_then(|mesos| mesos.image.as_ref());
         if let Some(wanted) = wanted {
             let image = self.image("container.mesos.image", wanted).await?;
-            let writes = self.writes("root");
+            let writes = self.writes("root")?;
             stack.rootfs = Some(Rootfs::Mounted {
                 mount: Arc::new(writes.root(&image)?),
                 read_only: self.images.read_only_roots(),
@@ -289,7 +321,7 @@ impl Work<'_> {
             let at = format!("container.volumes[{index}].image");
             let image = self.image(&at, wanted).await?;
             let mount = if volume.mode() == v1::volume::Mode::Rw {
-                let writes = self.writes(&format!("volume-{index}"));
+                let writes = self.writes(&format!("volume-{index}"))?;
                 let mount = writes.volume(&image)?;
                 stack.writes.push(writes);
                 mount

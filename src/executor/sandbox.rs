@@ -14,7 +14,6 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use rustix::{
@@ -22,8 +21,12 @@ use rustix::{
     io::Errno,
 };
 
-/// The directory that is ours alone, inside the sandbox.
-pub const PRIVATE: &str = ".podling";
+use crate::{container::plan::EXECUTORS_OWN, sys::held::Held};
+
+/// No volume may name one of these.
+const PRIVATE: &str = EXECUTORS_OWN[0];
+const MEMBERS: &str = EXECUTORS_OWN[1];
+const TASKS: &str = EXECUTORS_OWN[2];
 
 #[derive(Debug, thiserror::Error)]
 #[error("sandbox {}: cannot {step} {name}: {source}", .sandbox.display())]
@@ -36,8 +39,7 @@ pub struct SandboxError {
 
 #[derive(Debug, Clone)]
 pub struct Sandbox {
-    path: PathBuf,
-    directory: Arc<OwnedFd>,
+    directory: Held,
 }
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -46,8 +48,7 @@ impl Sandbox {
     /// The agent has made it; we only look whether we can work in it.
     pub fn open(path: &Path) -> Result<Self, SandboxError> {
         // The agent may well have put it behind a link; members cannot change what is above it.
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = fs::open(path, flags, Mode::empty()).and_then(|directory| {
+        let opened = Held::open(path).and_then(|directory| {
             fs::accessat(
                 &directory,
                 ".",
@@ -57,42 +58,45 @@ impl Sandbox {
             Ok(directory)
         });
         match opened {
-            Ok(directory) => Ok(Sandbox {
-                path: path.to_owned(),
-                directory: Arc::new(directory),
-            }),
-            Err(errno) => Err(SandboxError {
+            Ok(directory) => Ok(Sandbox { directory }),
+            Err(source) => Err(SandboxError {
                 sandbox: path.to_owned(),
                 step: "use",
                 name: "it".to_owned(),
-                source: errno.into(),
+                source,
             }),
         }
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.directory.path()
     }
 
     /// The directory that is ours alone.
-    pub fn private(&self) -> Result<OwnedFd, SandboxError> {
-        self.subdirectory(PRIVATE, Mode::RWXU)
+    pub fn private(&self) -> Result<Held, SandboxError> {
+        let failed = |source| SandboxError {
+            sandbox: self.path().to_owned(),
+            step: "use",
+            name: PRIVATE.to_owned(),
+            source,
+        };
+        self.directory.private(PRIVATE).map_err(failed)
     }
 
     /// Where a member's own sandbox is; the runtime makes it, for only there the member's user is known.
     pub fn member(&self, container: &str) -> Result<PathBuf, SandboxError> {
         component(container)
             .map_err(|errno| self.failed("use", container.escape_debug().to_string(), errno))?;
-        Ok(self.path.join("containers").join(container))
+        Ok(self.path().join(MEMBERS).join(container))
     }
 
     /// Lets `tasks/<task>` point to a member's sandbox, whatever it pointed to before.
     pub fn link(&self, task: &str, container: &str) -> Result<(), SandboxError> {
-        let tasks = self.subdirectory("tasks", Mode::from_raw_mode(0o755))?;
+        let tasks = self.subdirectory(TASKS, Mode::from_raw_mode(0o755))?;
         let failed = |errno| self.failed("link", format!("tasks/{}", task.escape_debug()), errno);
         component(task).map_err(failed)?;
         component(container).map_err(failed)?;
-        let target = self.path.join("containers").join(container);
+        let target = self.path().join(MEMBERS).join(container);
         // Beside, then over: there is no moment without a link. No task id begins like this, for it has a slash.
         let beside = format!(".new-{container}");
         match fs::symlinkat(&target, &tasks, &beside) {
@@ -116,7 +120,7 @@ impl Sandbox {
 
     fn failed(&self, step: &'static str, name: impl Into<String>, errno: Errno) -> SandboxError {
         SandboxError {
-            sandbox: self.path.clone(),
+            sandbox: self.path().to_owned(),
             step,
             name: name.into(),
             source: errno.into(),

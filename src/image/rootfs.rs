@@ -7,10 +7,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::{
-            ffi::OsStrExt,
-            fs::{DirBuilderExt, MetadataExt},
-        },
+        unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -24,7 +21,7 @@ use super::{
     fixes,
     unpack::{DevicePolicy, UnpackOptions, tree},
 };
-use crate::sys::{mount, overlay::Overlay};
+use crate::sys::{held::Held, mount, overlay::Overlay};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RootfsError {
@@ -60,10 +57,10 @@ pub(super) struct Stack {
 }
 
 /// Where a member's changes to its root go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Changes {
-    pub upper: PathBuf,
-    pub work: PathBuf,
+    pub upper: Held,
+    pub work: Held,
 }
 
 /// A mounted image that is attached nowhere yet.
@@ -157,8 +154,11 @@ impl Stack {
         let filler = (changes.is_none() && self.layers.len() == 1).then_some(self.filler.as_path());
         let layers = self.layers.iter().map(PathBuf::as_path);
         let lower: Vec<&Path> = layers.chain(ground.or(filler)).collect();
-        let writable = changes.map(|changes| (changes.upper.as_path(), changes.work.as_path()));
-        let mount = Overlay::open(&lower, writable)
+        let overlay = Overlay::open(&lower, None).and_then(|overlay| match changes {
+            Some(changes) => overlay.changed_in(changes.upper.as_fd(), changes.work.as_fd()),
+            None => Ok(overlay),
+        });
+        let mount = overlay
             .and_then(|overlay| overlay.with_devices(self.devices).with_users(self.users()))
             .and_then(|overlay| overlay.mount())
             .map_err(|source| RootfsError::Overlay {
@@ -174,30 +174,23 @@ impl Stack {
         Ok(Rootfs { mount })
     }
 
-    /// Makes the directories for a member's changes. They must be fresh: overlayfs does not take them twice. The root
-    /// of a stack looks like its upper directory, so that one takes after the topmost layer.
-    pub(super) fn changes(&self, directory: &Path) -> Result<Changes, RootfsError> {
-        let failed = |step: &'static str, path: &Path| {
-            let path = path.to_owned();
-            move |source| RootfsError::Directory { step, path, source }
+    /// Makes the directories for a member's changes, in a new one of that name. They must be fresh: overlayfs does not
+    /// take them twice. The root of a stack looks like its upper directory, so that one takes after the topmost layer.
+    pub(super) fn changes(&self, parent: &Held, name: &str) -> Result<Changes, RootfsError> {
+        let failed =
+            |step: &'static str, path: PathBuf| move |source| RootfsError::Directory { step, path, source };
+        let make = |parent: &Held, name: &str| {
+            let made = parent.fresh(name);
+            made.map_err(failed("make", parent.path().join(name)))
         };
-        let mut private = fs::DirBuilder::new();
-        private.mode(0o700);
-        private
-            .recursive(true)
-            .create(directory)
-            .map_err(failed("make", directory))?;
-        private.recursive(false);
+        let directory = make(parent, name)?;
         let changes = Changes {
-            upper: directory.join("upper"),
-            work: directory.join("work"),
+            upper: make(&directory, "upper")?,
+            work: make(&directory, "work")?,
         };
-        for path in [&changes.upper, &changes.work] {
-            private.create(path).map_err(failed("make", path))?;
-        }
         if let Some(top) = self.layers.first() {
             take_after(top, &changes.upper, self.users())
-                .map_err(failed("set the attributes of", &changes.upper))?;
+                .map_err(failed("set the attributes of", changes.upper.path().to_owned()))?;
         }
         Ok(changes)
     }
@@ -205,30 +198,23 @@ impl Stack {
 
 /// Removes a directory that was prepared for changes with everything a member made in it, however deep. One that is
 /// not there is well, too.
-pub fn discard_changes(directory: &Path) -> io::Result<()> {
-    let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let parent = match File::open(parent) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    let name = CString::new(name.as_bytes())?;
+pub fn discard_changes(parent: &Held, name: &str) -> io::Result<()> {
+    let name = CString::new(name)?;
     match tree::remove_entry(parent.as_fd(), &name, parent.as_fd()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-fn take_after(model: &Path, directory: &Path, users: Option<BorrowedFd<'_>>) -> io::Result<()> {
+fn take_after(model: &Path, directory: &Held, users: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let model = match users {
         // With the owner that those users see.
         Some(users) => File::from(mount::mapped(File::open(model)?.as_fd(), users)?).metadata()?,
         None => fs::metadata(model)?,
     };
-    let directory = File::open(directory)?;
     // Without root everything is ours already.
-    let _ = std::os::unix::fs::fchown(&directory, Some(model.uid()), Some(model.gid()));
+    let _ = std::os::unix::fs::fchown(directory, Some(model.uid()), Some(model.gid()));
+    let directory = File::from(directory.as_fd().try_clone_to_owned()?);
     directory.set_permissions(model.permissions())?;
     directory.set_modified(model.modified()?)
 }

@@ -21,6 +21,7 @@ use super::{
     rootfs::{Changes, Rootfs, RootfsError, Stack},
     unpack::{Budget, DevicePolicy, Privilege, UnpackOptions},
 };
+use crate::sys::held::Held;
 
 /// Where whoever runs an image mounts something, whatever is there. Members find these in their root also when the
 /// image lacks them, and nobody has to make them in what takes the member's changes.
@@ -281,10 +282,10 @@ impl Image {
         self.record.digests()
     }
 
-    /// Prepares a directory of a member, empty or not there yet, to take what the member writes to its root. It is the
+    /// Makes a directory of that name, which must not be there, to take what a member writes to its root. It is the
     /// caller's to remove.
-    pub fn changes(&self, directory: &Path) -> Result<Changes, RootfsError> {
-        self.stack.changes(directory)
+    pub fn changes(&self, parent: &Held, name: &str) -> Result<Changes, RootfsError> {
+        self.stack.changes(parent, name)
     }
 
     /// Mounts the image, detached: the caller attaches it where a root is to be. Without a place for changes it is

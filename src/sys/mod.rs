@@ -2,6 +2,7 @@
 
 pub mod bpf;
 pub mod environ;
+pub mod held;
 pub mod inherit;
 #[path = "init/format.rs"]
 pub mod init_format;

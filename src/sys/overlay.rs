@@ -79,6 +79,15 @@ impl Overlay {
         })
     }
 
+    /// Takes changes where these directories are, which are held already; `work` is overlayfs's own.
+    pub fn changed_in(mut self, upper: BorrowedFd<'_>, work: BorrowedFd<'_>) -> io::Result<Self> {
+        self.writable = Some(Writable {
+            upper: upper.try_clone_to_owned()?,
+            work: work.try_clone_to_owned()?,
+        });
+        Ok(self)
+    }
+
     /// Shows the layers with the owners that users of that namespace have. What is changed is nobody else's and has
     /// them anyway.
     pub fn with_users(mut self, users: Option<BorrowedFd<'_>>) -> io::Result<Self> {
@@ -158,7 +167,14 @@ impl Overlay {
 
     /// The same directories in the mount tree of this thread: overlayfs takes no others.
     fn reopened(&self) -> io::Result<Self> {
-        let again = |directory: &OwnedFd| open(&std::fs::read_link(by_descriptor(directory))?);
+        let again = |directory: &OwnedFd| {
+            let found = open(&std::fs::read_link(by_descriptor(directory))?)?;
+            let which = |directory| rustix::fs::fstat(directory).map(|stat| (stat.st_dev, stat.st_ino));
+            match which(&found)? == which(directory)? {
+                true => Ok(found),
+                false => Err(io::Error::other("a directory was exchanged for another one")),
+            }
+        };
         Ok(Self {
             lower: self.lower.iter().map(again).collect::<io::Result<_>>()?,
             writable: match &self.writable {

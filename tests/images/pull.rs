@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use podling::image::{
-    Image, Observer, Progress, PullError, PullOptions, Reference, Rootfs, Store, StoreConfig,
+use podling::{
+    image::{Image, Observer, Progress, PullError, PullOptions, Reference, Rootfs, Store, StoreConfig},
+    sys::held::Held,
 };
 
 use super::{
@@ -58,7 +59,9 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// The image's root with a place for changes.
 pub fn writable(image: &Image, directory: &Path) -> Rootfs {
-    let changes = image.changes(directory).unwrap();
+    let parent = Held::open(directory.parent().unwrap()).unwrap();
+    let name = directory.file_name().unwrap().to_str().unwrap();
+    let changes = image.changes(&parent, name).unwrap();
     image.rootfs(Some(&changes)).unwrap()
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use podling::image::Places;
+use podling::{image::Places, sys::held::Held};
 
 use super::{
     build::{Layer, Packing, TestImage},
@@ -123,7 +123,8 @@ fn places_to_mount_on_lie_under_members_only_and_below_every_layer() {
         ["etc", "etc/hosts", "proc"]
     );
 
-    let changes = image.changes(&store.directory.path().join("member")).unwrap();
+    let place = Held::open(store.directory.path()).unwrap();
+    let changes = image.changes(&place, "member").unwrap();
     let root = image.member_root(&changes).unwrap();
     let found = tree(&inside(&root));
     let expected = [
@@ -144,5 +145,5 @@ fn places_to_mount_on_lie_under_members_only_and_below_every_layer() {
     assert!(inside(&root).join("proc").is_symlink());
     assert!(found[&PathBuf::from("etc")].contains("711"), "{found:?}");
     // And the member's directory for changes stays empty.
-    assert_eq!(fs::read_dir(&changes.upper).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(changes.upper.path()).unwrap().count(), 0);
 }

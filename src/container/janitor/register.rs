@@ -74,6 +74,14 @@ impl Leftover {
         })
     }
 
+    /// A directory that is held, by device and inode.
+    pub fn held(path: &Path, (device, inode): (u64, u64)) -> Leftover {
+        Leftover::Directory {
+            path: path.into(),
+            identity: Some(Identity { device, inode }),
+        }
+    }
+
     /// A file or socket that exists, by its present identity.
     pub fn file(path: &Path) -> io::Result<Leftover> {
         Ok(Leftover::File {

@@ -169,7 +169,7 @@ fn volume(mount: &Mount, plan: &Plan, around: &Surroundings<'_>) -> Result<Value
             options.extend(size.map(|size| format!("size={size}")));
             ("tmpfs", PathBuf::from("tmpfs"))
         }
-        MountSource::Detached(_) | MountSource::Secret(_) => {
+        MountSource::Opened(_) | MountSource::Detached(_) | MountSource::Secret(_) => {
             return Err(BundleError::Inexpressible(mount.field.clone()));
         }
     };

@@ -172,6 +172,8 @@ pub enum MountSource {
     ExecutorSandbox(PathBuf),
     /// A file or directory of the host that exists (V-07).
     Host(PathBuf),
+    /// A file or directory that somebody holds: its name does not matter any more.
+    Opened(Arc<OwnedFd>),
     /// Somebody has opened it: a detached mount (`open_tree`, `fsmount`) made for this member.
     Detached(Arc<OwnedFd>),
     Tmpfs {
@@ -205,6 +207,10 @@ pub enum Output {
     Descriptor(Arc<OwnedFd>),
     Null,
 }
+
+/// What the executor keeps for itself in its sandbox, by name: nothing below is to be had as a volume. What is ours
+/// alone, the members' own sandboxes (E-06), and the links to them by task (E-07).
+pub const EXECUTORS_OWN: [&str; 3] = [".podling", "containers", "tasks"];
 
 /// Where a member with an image finds its sandbox (E-04).
 pub const SANDBOX_IN_IMAGE: &str = "/mnt/mesos/sandbox";

@@ -93,7 +93,10 @@ fn source(source: Option<&v1::volume::Source>, field: &str) -> Result<MountSourc
             let path = inside(&format!("{at}.path"), &sandbox.path)?;
             match sandbox.r#type() {
                 v1::volume::source::sandbox_path::Type::Self_ => Ok(MountSource::OwnSandbox(path)),
-                v1::volume::source::sandbox_path::Type::Parent => Ok(MountSource::ExecutorSandbox(path)),
+                v1::volume::source::sandbox_path::Type::Parent => {
+                    not_the_executors(&format!("{at}.path"), &path)?;
+                    Ok(MountSource::ExecutorSandbox(path))
+                }
                 v1::volume::source::sandbox_path::Type::Unknown => {
                     Err(PlanError::new(at + ".type", "is neither SELF nor PARENT"))
                 }
@@ -130,6 +133,17 @@ fn source(source: Option<&v1::volume::Source>, field: &str) -> Result<MountSourc
             ),
         )),
         Type::Unknown => Err(PlanError::new(format!("{field}.type"), "is missing or not known")),
+    }
+}
+
+/// S2: who can write there could have us write elsewhere.
+fn not_the_executors(field: &str, path: &Path) -> Result<(), PlanError> {
+    match super::EXECUTORS_OWN.iter().find(|own| path.starts_with(own)) {
+        None => Ok(()),
+        Some(own) => Err(PlanError::new(
+            field,
+            format!("{path:?} is in {own:?}, which is the executor's own; take another name"),
+        )),
     }
 }
 
@@ -263,6 +277,23 @@ mod tests {
                 "{path:?}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn s2_v_03_the_executors_own_places_are_no_volumes() {
+        for path in [
+            ".podling",
+            ".podling/rootfs",
+            "containers",
+            "./containers/x",
+            "tasks//a",
+        ] {
+            let error = planned(&[volume("d", sandbox(sandbox_path::Type::Parent, path))]).unwrap_err();
+            assert!(error.contains("is the executor's own"), "{path:?}: {error}");
+            // The same names in a member's own sandbox are the member's.
+            planned(&[volume("/d", sandbox(sandbox_path::Type::Self_, path))]).unwrap();
+        }
+        planned(&[volume("d", sandbox(sandbox_path::Type::Parent, "data/.podling"))]).unwrap();
     }
 
     #[test]

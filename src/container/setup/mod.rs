@@ -71,6 +71,8 @@ pub(super) struct Prepared {
     /// For each mount of the plan, in order.
     pub mounts: Vec<PreparedMount>,
     pub streams: Streams,
+    /// The files among them once more, for reading.
+    pub outputs: Vec<OwnedFd>,
     /// Where the other side of the plan's terminal is sent through.
     pub terminal: Option<OwnedFd>,
     /// What to write to, to be in the member's cgroups.

@@ -13,6 +13,7 @@ use crate::{
         Store, discard_changes,
     },
     mesos::v1,
+    sys::held::Held,
 };
 
 /// The node's images as this executor sees them.
@@ -123,14 +124,16 @@ fn mounted(rootfs: Result<Rootfs, RootfsError>) -> Result<OwnedFd, Trouble> {
 /// The directory in the sandbox that takes what a member writes to its image; removed with this value.
 #[derive(Debug)]
 pub struct Writes {
-    path: PathBuf,
+    parent: Held,
+    name: String,
     alive: Alive,
 }
 
 impl Writes {
-    pub fn at(path: PathBuf, alive: &Alive) -> Self {
+    pub fn at(parent: &Held, name: String, alive: &Alive) -> Self {
         Writes {
-            path,
+            parent: parent.clone(),
+            name,
             alive: alive.clone(),
         }
     }
@@ -145,17 +148,18 @@ impl Writes {
     }
 
     fn changes(&self, image: &Image) -> Result<Changes, Trouble> {
-        let changes = image.changes(&self.path);
+        let changes = image.changes(&self.parent, &self.name);
         changes.map_err(|error| Trouble::failed(sentence(&error)))
     }
 }
 
 impl Drop for Writes {
     fn drop(&mut self) {
-        let (path, alive) = (std::mem::take(&mut self.path), self.alive.clone());
+        let (parent, name) = (self.parent.clone(), std::mem::take(&mut self.name));
+        let alive = self.alive.clone();
         let remove = move || {
-            if let Err(error) = discard_changes(&path) {
-                tracing::debug!("{} stays: {error}", path.display());
+            if let Err(error) = discard_changes(&parent, &name) {
+                tracing::debug!("{} stays: {error}", parent.path().join(&name).display());
             }
             drop(alive);
         };

@@ -1,13 +1,10 @@
 //! Where a pod's names come from: `hosts`, `hostname` and `resolv.conf` as members see them (N-03 to N-05).
 
 use std::{
-    fs::{DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
-    },
+    io,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -18,6 +15,7 @@ use rustix::{
 use crate::{
     container::plan::{Mount, MountSource, Rootfs, Target},
     network::names::Files,
+    sys::held::Held,
 };
 
 /// As named below `/etc`.
@@ -29,32 +27,53 @@ pub fn place(name: &str) -> PathBuf {
 }
 
 /// Where members find the node's own.
-pub const NODE: &str = "/etc";
+const NODE: &str = "/etc";
 
-/// Writes a pod's files into a directory of its own.
-pub fn write(directory: &Path, files: &Files) -> io::Result<()> {
-    DirBuilder::new().mode(0o755).recursive(true).create(directory)?;
-    let contents = [&files.hosts, &files.hostname, &files.resolv_conf];
-    for (name, text) in FILES.iter().zip(contents) {
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create(true).truncate(true).mode(0o644);
-        options.open(directory.join(name))?.write_all(text.as_bytes())?;
+/// A pod's files, each held by its descriptor: what members are shown is what was written.
+#[derive(Debug, Clone)]
+pub struct Written([Arc<OwnedFd>; 3]);
+
+impl Written {
+    pub fn new(directory: &Held, files: &Files) -> io::Result<Written> {
+        let write = |name, text: &String| {
+            let file = directory.write(name, Mode::from_raw_mode(0o644), text.as_bytes())?;
+            Ok::<_, io::Error>(Arc::new(file))
+        };
+        let [hosts, hostname, resolv_conf] = FILES;
+        Ok(Written([
+            write(hosts, &files.hosts)?,
+            write(hostname, &files.hostname)?,
+            write(resolv_conf, &files.resolv_conf)?,
+        ]))
     }
-    Ok(())
+
+    pub fn mounts(&self, rootfs: &Rootfs) -> Vec<Mount> {
+        let sources = self.0.iter().map(|file| MountSource::Opened(Arc::clone(file)));
+        mounts(sources, rootfs, false)
+    }
 }
 
-/// The mounts that show a member the files of `directory`. On the host's root only those that are there can be
-/// covered. The node's own cannot be written to.
-pub fn mounts(directory: &Path, rootfs: &Rootfs) -> Vec<Mount> {
-    let places = FILES.map(|name| (directory.join(name), place(name)));
-    let places = places.into_iter().filter(|(source, target)| {
-        source.exists() && (!rootfs.is_host() || Path::new("/").join(target).exists())
+/// The mounts that show a member the node's own files. They cannot be written to.
+pub fn of_node(rootfs: &Rootfs) -> Vec<Mount> {
+    let sources = FILES.map(|name| MountSource::Host(Path::new(NODE).join(name)));
+    mounts(sources, rootfs, true)
+}
+
+/// On the host's root only those that are there can be covered.
+fn mounts(sources: impl IntoIterator<Item = MountSource>, rootfs: &Rootfs, read_only: bool) -> Vec<Mount> {
+    let places = FILES.map(place).into_iter().zip(sources);
+    let places = places.filter(|(target, source)| {
+        let there = match source {
+            MountSource::Host(path) => path.exists(),
+            _ => true,
+        };
+        there && (!rootfs.is_host() || Path::new("/").join(target).exists())
     });
     places
-        .map(|(source, target)| Mount {
-            read_only: directory == Path::new(NODE),
+        .map(|(target, source)| Mount {
+            read_only,
             field: format!("/{}", target.display()),
-            source: MountSource::Host(source),
+            source,
             target: Target::Root(target),
         })
         .collect()

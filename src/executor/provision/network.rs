@@ -1,11 +1,6 @@
 //! The network of a group: made before its members, shared by them, undone after the last of them.
 
-use std::{
-    net::IpAddr,
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
 
 use serde_json::Value;
 use tokio::{runtime::Handle, sync::OnceCell};
@@ -15,7 +10,8 @@ use crate::{
     executor::sentence,
     group::{Failure, GroupId},
     mesos::v1,
-    network::{Config, Manager, PodNetwork, Request, request::Kind},
+    network::{Config, Manager, PodNetwork, Request, names::Files, request::Kind},
+    sys::held::Held,
 };
 
 /// What this executor's groups are to have.
@@ -122,7 +118,7 @@ impl Networks {
         }
     }
 
-    pub fn group(&self, id: GroupId, private: &Path, alive: &Alive) -> Group {
+    pub fn group(&self, id: GroupId, private: &Result<Held, String>, alive: &Alive) -> Group {
         // Most executors have one group, which then has the name that people know.
         let pod = match id.0 {
             0 => self.pod.clone(),
@@ -133,7 +129,8 @@ impl Networks {
                 infos: Vec::new(),
                 address: None,
             }),
-            files: private.join(format!("network-{}", id.0)),
+            private: private.clone(),
+            directory: format!("network-{}", id.0),
             pod,
             network: OnceCell::new(),
             alive: alive.clone(),
@@ -146,7 +143,9 @@ impl Networks {
 pub struct Group {
     wish: Wish,
     pod: String,
-    files: PathBuf,
+    /// What is ours alone, and the name in it for what the members of this group are shown.
+    private: Result<Held, String>,
+    directory: String,
     network: OnceCell<Result<Joined, Failure>>,
     alive: Alive,
 }
@@ -159,8 +158,8 @@ pub struct Joined {
     /// For `MESOS_CONTAINER_IP` (E-03).
     pub address: Option<String>,
     pub infos: Vec<v1::NetworkInfo>,
-    /// Where its `hosts`, `hostname` and `resolv.conf` are.
-    pub files: PathBuf,
+    /// Its `hosts`, `hostname` and `resolv.conf`.
+    pub files: Option<names::Written>,
     network: PodNetwork,
 }
 
@@ -188,20 +187,26 @@ impl Group {
             Some(Err(error)) => return Err(failed(sentence(&error))),
             None => return Err(failed("there is no namespace to join".to_owned())),
         };
-        if let Some(files) = network.files() {
-            names::write(&self.files, files).map_err(|error| {
-                let place = self.files.display();
-                failed(format!("cannot write {place}: {error}"))
-            })?;
-        }
+        let files = network.files().map(|files| self.write(files)).transpose()?;
         Ok(Joined {
             namespace,
             hostname: network.hostname().map(str::to_owned),
             address: network.container_ip().map(|address| address.to_string()),
             infos: network.network_infos(),
-            files: self.files.clone(),
+            files,
             network,
         })
+    }
+
+    fn write(&self, files: &Files) -> Result<names::Written, Failure> {
+        let private = self.private.as_ref().map_err(|why| failed(why.clone()))?;
+        private
+            .private(&self.directory)
+            .and_then(|directory| names::Written::new(&directory, files))
+            .map_err(|error| {
+                let place = private.path().join(&self.directory);
+                failed(format!("cannot write {}: {error}", place.display()))
+            })
     }
 }
 
