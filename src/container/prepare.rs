@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use rustix::fs::FileType;
+
 use super::{
     error::{LaunchError, Problem},
     filters::Filters,
@@ -45,6 +47,9 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
         possible_without_root(plan)?;
     }
     let (root, files) = root(plan, rootless)?;
+    if let Some(files) = &files {
+        tells_the_truth(plan, files.as_fd())?;
+    }
     let identity = identity(plan, files.as_ref().map(AsFd::as_fd), rootless)?;
     let outside = outside(plan, &identity)?;
 
@@ -202,6 +207,23 @@ fn root(plan: &Plan, rootless: bool) -> Result<(Option<Tree>, Option<OwnedFd>), 
             .map(|files| (Some(Tree::Detached(Arc::clone(mount))), Some(files)))
             .map_err(|error| LaunchError::step(&plan.member, "take hold of the image's root", error)),
     }
+}
+
+/// Where the kernel shows itself there has to be a directory, or room for one. A link is how an image makes us mount
+/// over something else, and gets a `/proc` of its own; what is mounted later is found without links once more.
+fn tells_the_truth(plan: &Plan, root: BorrowedFd<'_>) -> Result<(), LaunchError> {
+    for name in ["proc", "sys", "dev"] {
+        let is = match tree::kind(root, name) {
+            Ok(FileType::Directory) => continue,
+            Ok(FileType::Symlink) => "a symbolic link",
+            Ok(_) => "no directory",
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(LaunchError::step(&plan.member, format!("look at /{name}"), error)),
+        };
+        let text = format!("/{name} of its root file system is {is}; it has to be a directory");
+        return Err(LaunchError::new(&plan.member, Problem::Invalid(text)));
+    }
+    Ok(())
 }
 
 fn identity(plan: &Plan, root: Option<BorrowedFd<'_>>, rootless: bool) -> Result<Identity, LaunchError> {

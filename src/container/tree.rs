@@ -128,6 +128,12 @@ pub(super) fn readable(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(CWD, itself, flags, Mode::empty())?)
 }
 
+/// What has this name, links not followed.
+pub(super) fn kind(base: BorrowedFd<'_>, name: &str) -> io::Result<rustix::fs::FileType> {
+    let stat = rustix::fs::statat(base, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode))
+}
+
 /// Device and inode of what has this name, if it is no link.
 pub(super) fn identity(base: BorrowedFd<'_>, name: &Path) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::fstat(open_below(base, name, OFlags::PATH)?)?;

@@ -261,17 +261,79 @@ async fn s3_procfs_redirection() {
         std::fs::read_to_string(fake.join("self/oom_score_adj")).unwrap(),
         "untouched"
     );
-    // The same with links in the image.
-    let plan = world.rooted_plan(&shell("cat /proc/self/mountinfo"));
-    symlink("/etc", root(&plan).join("proc")).unwrap();
-    let error = world
-        .runtime
-        .prepare(plan)
-        .await
-        .map(|_| ())
-        .err()
-        .map(|error| error.to_string());
-    assert!(error.is_none() || error.unwrap().contains("mount /proc"));
+}
+
+#[tokio::test]
+async fn s3_images_that_lie_about_the_root() {
+    // With links a member would run without /proc, or with one of the image's making.
+    let world = World::new();
+    for name in ["proc", "sys", "dev"] {
+        for target in ["/etc", "etc", "nowhere", "/proc/self/root"] {
+            let plan = world.rooted_plan(&shell("true"));
+            symlink(target, root(&plan).join(name)).unwrap();
+            let error = world.runtime.prepare(plan).await.unwrap_err();
+            assert!(error.invalid());
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "member `web`: /{name} of its root file system is a symbolic link; it has to be a directory"
+                )
+            );
+        }
+        let plan = world.rooted_plan(&shell("true"));
+        std::fs::write(root(&plan).join(name), "").unwrap();
+        let error = world.runtime.prepare(plan).await.unwrap_err().to_string();
+        assert!(error.contains("is no directory"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn s2_the_root_is_looked_at_once_more_when_the_kernels_places_are_mounted() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    // What was a directory when it was looked at is a link afterwards.
+    let world = World::new();
+    let template = world.rooted_plan(&exec(&["/bin/grep", "-c", " /proc proc ", "/proc/self/mounts"]));
+    let inside = root(&template);
+    std::fs::create_dir_all(inside.join("proc")).unwrap();
+    symlink("etc", inside.join("link")).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let attack = {
+        let stop = Arc::clone(&stop);
+        let directory =
+            rustix::fs::open(&inside, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+        std::thread::spawn(move || {
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            while !stop.load(Ordering::Relaxed) {
+                rustix::fs::renameat_with(&directory, "proc", &directory, "link", flags).unwrap();
+            }
+        })
+    };
+    let (mut ready, mut refused) = (0, 0);
+    for number in 0..40 {
+        let mut plan = template.clone();
+        plan.sandbox = world.sandbox().join(format!("containers/race{number}"));
+        match world.runtime.prepare(plan).await {
+            Ok(member) => {
+                // Nothing is mounted over what the link leads to.
+                let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", member.pid())).unwrap();
+                assert!(
+                    mounts.lines().all(|line| line.split(' ').nth(4) != Some("/etc")),
+                    "{mounts}"
+                );
+                member.discard().await;
+                ready += 1;
+            }
+            Err(error) => {
+                let error = error.to_string();
+                let known = ["is a symbolic link", "mount /proc: ", "mount "];
+                assert!(known.iter().any(|known| error.contains(known)), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    attack.join().unwrap();
+    assert_eq!(ready + refused, 40);
 }
 
 #[tokio::test]

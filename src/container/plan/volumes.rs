@@ -178,6 +178,9 @@ fn inside(field: &str, path: &str) -> Result<PathBuf, PlanError> {
     }
 }
 
+/// Where a member finds what the kernel shows.
+const KERNELS: [&str; 3] = ["proc", "sys", "dev"];
+
 /// I-15: what an image declares as volumes become fresh directories of the member's sandbox, unless the task mounts
 /// something there itself.
 pub(super) fn of_image(declared: &[String], given: &[Mount]) -> Vec<Mount> {
@@ -188,6 +191,10 @@ pub(super) fn of_image(declared: &[String], given: &[Mount]) -> Vec<Mount> {
             continue;
         };
         let target = Target::Root(path.clone());
+        // Nor is what the kernel shows worth less than what an image would have there.
+        if KERNELS.iter().any(|own| path.starts_with(own)) {
+            continue;
+        }
         if given.iter().chain(&mounts).any(|mount| mount.target == target) {
             continue;
         }
@@ -388,6 +395,9 @@ mod tests {
                 "/var/lib/x/".into(),
                 "/var/lib/x".into(),
                 "/..".into(),
+                "/proc".into(),
+                "/sys/fs/cgroup".into(),
+                "/dev/".into(),
             ],
             &given,
         );

@@ -14,7 +14,7 @@ use crate::{
         tree::Tree,
     },
     sys::{
-        init_format::{TARGET, TARGET_DIRECTORY, TARGET_FILE},
+        init_format::{TARGET, TARGET_DIRECTORY, TARGET_FILE, TARGET_PLAIN_DIRECTORY},
         mount,
     },
 };
@@ -120,6 +120,22 @@ impl Writer {
         tree: impl Into<Arg>,
     ) -> io::Result<()> {
         let place = self.target(step, base, Path::new(path.trim_start_matches('/')), true)?;
+        self.attach(step, tree, place);
+        Ok(())
+    }
+
+    /// The same for what the kernel shows: an image that has a link there would have us mount it elsewhere, and run
+    /// the member without it.
+    pub(super) fn mount_plainly_at(
+        &mut self,
+        step: &'static str,
+        base: Base,
+        path: &str,
+        tree: impl Into<Arg>,
+    ) -> io::Result<()> {
+        let path = self.script.text(path)?;
+        let kind = TARGET_PLAIN_DIRECTORY;
+        let place = open!(self, step; TARGET, Arg::from(base), path, kind, 0o755u32);
         self.attach(step, tree, place);
         Ok(())
     }

@@ -66,9 +66,9 @@ impl Writer {
         op!(self, "mount the root file system"; SYS_move_mount, root, empty, libc::AT_FDCWD, slash, from_fd);
 
         let proc = self.processes(prepared)?;
-        self.mount_at("mount /proc", base, "proc", proc)?;
+        self.mount_plainly_at("mount /proc", base, "proc", proc)?;
         let sys = self.kernel_objects(rootless)?;
-        self.mount_at("mount /sys", base, "sys", sys)?;
+        self.mount_plainly_at("mount /sys", base, "sys", sys)?;
         let options = [("mode", "755"), ("size", "4k")];
         let cgroup = self.fresh("tmpfs", &options, NOTHING_SPECIAL | mount::READ_ONLY)?;
         // Not there when the kernel has no cgroups.
@@ -147,7 +147,7 @@ impl Writer {
             &[("mode", "755"), ("size", "64k")],
             mount::NO_SUID,
         )?;
-        self.mount_at("mount /dev", base, "dev", dev)?;
+        self.mount_plainly_at("mount /dev", base, "dev", dev)?;
         for device in &plan.devices {
             if rootless {
                 // Nodes of our own are not for us to make; those of the host are there.

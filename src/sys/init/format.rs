@@ -77,6 +77,8 @@ pub const CLOSE_REST: i32 = -12;
 /// Kinds of [`TARGET`].
 pub const TARGET_DIRECTORY: u64 = 0;
 pub const TARGET_FILE: u64 = 1;
+/// A directory that is no link, and behind none.
+pub const TARGET_PLAIN_DIRECTORY: u64 = 2;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

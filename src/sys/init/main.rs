@@ -340,13 +340,15 @@ const O_NOFOLLOW: u64 = 0o400000;
 const O_DIRECTORY: u64 = 0o200000;
 const O_WRONLY: u64 = 1;
 const RESOLVE_NO_MAGICLINKS: u64 = 2;
+const RESOLVE_NO_SYMLINKS: u64 = 4;
 const RESOLVE_IN_ROOT: u64 = 16;
 
-unsafe fn open_in_root(root: u64, path: *const u8, flags: u64) -> i64 {
+unsafe fn open_in_root(root: u64, path: *const u8, flags: u64, plain: bool) -> i64 {
+    let links = if plain { RESOLVE_NO_SYMLINKS } else { 0 };
     let how = OpenHow {
         flags: flags | O_CLOEXEC,
         mode: 0,
-        resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+        resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | links,
     };
     // SAFETY: `path` ends with NUL by the caller's promise; `how` lives until the call returns.
     unsafe { sys!(OPENAT2, root, path, &raw const how, size_of::<OpenHow>()) }
@@ -356,6 +358,7 @@ unsafe fn open_in_root(root: u64, path: *const u8, flags: u64) -> i64 {
 /// descriptor and resolved in the root, so that it does not matter who renames what inside meanwhile.
 unsafe fn target([root, path, kind, mode, ..]: [u64; 6]) -> i64 {
     let path = path as *mut u8;
+    let plain = kind == TARGET_PLAIN_DIRECTORY;
     let mut parent = root;
     let mut begin = 0usize;
     // SAFETY: the path is in our private mapping, writable, ends with NUL, is relative, and has neither empty nor
@@ -370,9 +373,10 @@ unsafe fn target([root, path, kind, mode, ..]: [u64; 6]) -> i64 {
             *path.add(end) = 0;
             let name = path.add(begin);
             let last = separator == 0;
-            let directory = !last || kind == TARGET_DIRECTORY;
+            let directory = !last || kind != TARGET_FILE;
             // All of the path so far, from the root: a link inside it may lead elsewhere, but not out.
-            let mut found = open_in_root(root, path, O_PATH | if directory { O_DIRECTORY } else { 0 });
+            let flags = O_PATH | if directory { O_DIRECTORY } else { 0 };
+            let mut found = open_in_root(root, path, flags, plain);
             if found == -ENOENT {
                 let made = if directory {
                     sys!(MKDIRAT, parent, name, mode)
@@ -392,7 +396,7 @@ unsafe fn target([root, path, kind, mode, ..]: [u64; 6]) -> i64 {
                 if made < 0 && made != -EEXIST {
                     return made;
                 }
-                found = open_in_root(root, path, O_PATH | if directory { O_DIRECTORY } else { 0 });
+                found = open_in_root(root, path, flags, plain);
                 // A link that leads nowhere: neither there nor to be made.
                 if found == -ENOENT && made == -EEXIST {
                     return -ELOOP;
