@@ -13,6 +13,7 @@ mod hogs;
 mod hosted;
 mod launch;
 mod mapped;
+mod modes;
 mod pods;
 mod processes;
 mod rooted;

@@ -44,7 +44,7 @@ fn s8_an_ordinary_user_runs_members() {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(
-        String::from_utf8_lossy(&output.stdout).contains("5 passed"),
+        String::from_utf8_lossy(&output.stdout).contains("6 passed"),
         "{}",
         String::from_utf8_lossy(&output.stdout)
     );
@@ -98,6 +98,14 @@ async fn as_user_with_a_root_file_system() {
         said,
         "0\nbin\ndev\netc\nmnt\nproc\nro\nsys\n1\nrefused\npodling-init\n"
     );
+}
+
+#[tokio::test]
+async fn as_user_s3_every_class_in_every_mode() {
+    if world().is_some() {
+        let modes = crate::modes::MODES.into_iter();
+        crate::modes::every_class(modes.filter(|mode| mode.rootless)).await;
+    }
 }
 
 #[tokio::test]

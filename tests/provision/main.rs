@@ -20,6 +20,7 @@ mod registry;
 mod built;
 mod names;
 mod network;
+mod operations;
 mod pull;
 mod roots;
 mod sources;
