@@ -474,7 +474,8 @@ fn network(facts: &Facts, out: &mut Vec<Finding>) {
         (
             "ipv6-forwarding",
             facts.forwarding.1,
-            "the same for IPv6 (net.ipv6.conf.all.forwarding)",
+            "pods on the built-in bridge cannot be reached from outside over IPv6 while it is off \
+             (net.ipv6.conf.all.forwarding)",
         ),
     ] {
         out.push(match forwarding {

@@ -246,7 +246,12 @@ impl Client {
     async fn connect(&self, origin: &Origin) -> Result<Sender, HttpError> {
         let patience = self.inner.patience.connect;
         let stream = self
-            .within(origin, "accept a connection", patience, connect_any(origin))
+            .within(
+                origin,
+                "accept a connection",
+                patience,
+                connect_any(origin, patience),
+            )
             .await??;
         // Small requests must not wait for the answer to the one before.
         let _ = stream.set_nodelay(true);
@@ -372,24 +377,34 @@ impl Body {
     }
 }
 
-async fn connect_any(origin: &Origin) -> Result<TcpStream, HttpError> {
+async fn connect_any(origin: &Origin, patience: Duration) -> Result<TcpStream, HttpError> {
     let addresses = tokio::net::lookup_host((origin.host.as_str(), origin.port))
         .await
         .map_err(|source| HttpError::Resolve {
             host: origin.host.clone(),
             source,
         })?;
+    first_of(&addresses.collect::<Vec<_>>(), patience)
+        .await
+        .map_err(|source| HttpError::Connect {
+            origin: origin.clone(),
+            source,
+        })
+}
+
+/// The first address that takes us. Each has its share of the time, so that one that says nothing does not use up that
+/// of the others.
+async fn first_of(addresses: &[std::net::SocketAddr], patience: Duration) -> io::Result<TcpStream> {
+    let share = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = error,
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer")),
         }
     }
-    Err(HttpError::Connect {
-        origin: origin.clone(),
-        source: failure,
-    })
+    Err(failure)
 }
 
 async fn handshake<T>(origin: &Origin, io: TokioIo<T>) -> Result<Sender, HttpError>
@@ -433,4 +448,44 @@ fn tls_config(authorities: &[std::path::PathBuf]) -> io::Result<rustls::ClientCo
 
 pub(super) fn header_value(text: &str) -> Result<header::HeaderValue, hyper::http::Error> {
     header::HeaderValue::from_str(text).map_err(hyper::http::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use nix::sys::socket::{self, Backlog, SockaddrIn};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_says_nothing_leaves_time_for_the_next() {
+        // A queue for one that is not taken from: whoever comes second hears nothing.
+        let silent = socket::socket(
+            socket::AddressFamily::Inet,
+            socket::SockType::Stream,
+            socket::SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .unwrap();
+        socket::bind(
+            std::os::fd::AsRawFd::as_raw_fd(&silent),
+            &SockaddrIn::new(127, 0, 0, 1, 0),
+        )
+        .unwrap();
+        socket::listen(&silent.as_fd(), Backlog::new(0).unwrap()).unwrap();
+        let name: SockaddrIn = socket::getsockname(std::os::fd::AsRawFd::as_raw_fd(&silent)).unwrap();
+        let full = std::net::SocketAddr::from((name.ip(), name.port()));
+        let _first = std::net::TcpStream::connect(full).unwrap();
+
+        let good = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let addresses = [full, good.local_addr().unwrap()];
+        let stream = tokio::time::timeout(
+            Duration::from_millis(600),
+            first_of(&addresses, Duration::from_millis(600)),
+        );
+        assert_eq!(stream.await.unwrap().unwrap().peer_addr().unwrap(), addresses[1]);
+        let nobody = first_of(&[full], Duration::from_millis(50)).await.unwrap_err();
+        assert!(nobody.to_string().contains("does not answer"), "{nobody}");
+    }
 }

@@ -28,6 +28,8 @@ pub trait Store: Send {
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    #[error("the store {place} is in use by another process; two schedulers need two stores")]
+    InUse { place: String },
     #[error("cannot {doing} the store {place}: {source}")]
     Database {
         doing: &'static str,

@@ -99,10 +99,15 @@ impl Sqlite {
 
     fn doing(&self, doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + 'static {
         let place = self.place.clone();
-        move |source| StoreError::Database {
-            doing,
-            place: place.clone(),
-            source,
+        move |source| match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
+                StoreError::InUse { place: place.clone() }
+            }
+            _ => StoreError::Database {
+                doing,
+                place: place.clone(),
+                source,
+            },
         }
     }
 
@@ -433,7 +438,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let _first = open(&directory);
         let second = Sqlite::open(&directory.path().join("deep/state.db")).unwrap_err();
-        assert!(second.to_string().contains("locked"), "{second}");
+        assert!(
+            second.to_string().contains("is in use by another process"),
+            "{second}"
+        );
     }
 
     #[test]
