@@ -109,6 +109,8 @@ enum Command {
     /// Sends all executors home, and answers when the last has gone.
     Drain(tokio::sync::oneshot::Sender<()>),
     DestroyAll,
+    FailOver,
+    AgentsReturn,
     Look(mpsc::SyncSender<Vec<LiveTask>>),
 }
 
@@ -161,6 +163,20 @@ impl Cluster {
             let _ = commands.send(Command::Look(answer));
         }
         looked.recv().unwrap_or_default()
+    }
+
+    /// Puts a master with an empty registry in the place of this one; see [`Cluster::agents_return`].
+    pub fn fail_over(&self) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(Command::FailOver);
+        }
+    }
+
+    /// Lets the agents register with the master they have not found since [`Cluster::fail_over`].
+    pub fn agents_return(&self) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(Command::AgentsReturn);
+        }
     }
 
     /// Kills every executor now.
@@ -339,6 +355,8 @@ fn run(
                 Command::Look(answer) => {
                     let _ = answer.send(station.core.live_tasks());
                 }
+                Command::FailOver => station.step(|core, out| core.fail_over(out)),
+                Command::AgentsReturn => station.step(|core, out| core.agents_return(out)),
                 Command::DestroyAll => station.agents.iter_mut().for_each(Hosted::destroy_all),
             }
         }

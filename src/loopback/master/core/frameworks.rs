@@ -71,6 +71,16 @@ impl Framework {
         }
     }
 
+    /// Is sent what it has not acknowledged, of all agents that are there.
+    pub fn hear(&mut self, id: &str, away: &[bool], now: Duration, out: &mut Out) {
+        let there = |task: &&mut Task| away.get(task.agent) != Some(&true);
+        if self.stream.is_some() {
+            for task in self.tasks.values_mut().filter(there) {
+                task.transmit(id, now, UPDATE_RETRY, out);
+            }
+        }
+    }
+
     pub fn is_capable_of(&self, kind: capability::Type) -> bool {
         self.info
             .capabilities
@@ -159,10 +169,9 @@ impl Core {
             },
         );
         let now = self.now;
+        let away: Vec<bool> = self.agents.iter().map(|agent| agent.away).collect();
         if let Some(framework) = self.frameworks.get_mut(id) {
-            for task in framework.tasks.values_mut() {
-                task.transmit(id, now, UPDATE_RETRY, out);
-            }
+            framework.hear(id, &away, now, out);
         }
         self.allocate(out);
     }
@@ -188,6 +197,12 @@ impl Core {
         if !self.is_stream(id, stream) {
             return;
         }
+        self.leave(id);
+        self.tick(out);
+    }
+
+    /// A framework whose stream is over has its time to come back.
+    pub(super) fn leave(&mut self, id: &str) {
         self.withdraw(id);
         let now = self.now;
         if let Some(framework) = self.frameworks.get_mut(id) {
@@ -196,7 +211,6 @@ impl Core {
                 Duration::try_from_secs_f64(framework.info.failover_timeout()).unwrap_or(Duration::MAX);
             framework.failover = Some(now.saturating_add(patience));
         }
-        self.tick(out);
     }
 
     /// The framework and all that is its.

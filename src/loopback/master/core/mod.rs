@@ -99,6 +99,8 @@ struct Agent {
     hostname: String,
     /// Neither offered nor used.
     free: Amounts,
+    /// It has not come back to a master that lost its registry, which knows nothing of it.
+    away: bool,
 }
 
 #[derive(Debug)]
@@ -137,6 +139,7 @@ impl Core {
             id,
             hostname,
             free: Amounts::of(&resources),
+            away: false,
         };
         Core {
             info,
@@ -163,7 +166,39 @@ impl Core {
     }
 
     fn agent(&self, id: &v1::AgentId) -> Option<usize> {
-        self.agents.iter().position(|agent| agent.id == *id)
+        self.agents
+            .iter()
+            .position(|agent| agent.id == *id && !agent.away)
+    }
+
+    /// Another master leads, one with an empty registry: every subscription ends, and until its agents have come back
+    /// it knows of none of them and of nothing on them. What runs goes on running.
+    pub fn fail_over(&mut self, out: &mut Out) {
+        let subscribed: Vec<String> = self
+            .frameworks
+            .keys()
+            .filter(|id| self.is_subscribed(id))
+            .cloned()
+            .collect();
+        for id in subscribed {
+            self.leave(&id);
+            out.close.push(id);
+        }
+        self.agents.iter_mut().for_each(|agent| agent.away = true);
+    }
+
+    /// The agents have registered with the new master, and told it what runs on them.
+    pub fn agents_return(&mut self, out: &mut Out) {
+        self.agents.iter_mut().for_each(|agent| agent.away = false);
+        let now = self.now;
+        for (id, framework) in &mut self.frameworks {
+            framework.hear(id, &[], now, out);
+        }
+        self.allocate(out);
+    }
+
+    fn is_away(&self, agent: usize) -> bool {
+        self.agents.get(agent).is_some_and(|agent| agent.away)
     }
 
     /// Resources of an agent that are nobody's any more.

@@ -104,7 +104,11 @@ impl Core {
     pub(super) fn allocate(&mut self, out: &mut Out) {
         let mut offers: BTreeMap<String, Vec<v1::Offer>> = BTreeMap::new();
         for index in 0..self.agents.len() {
-            let Some(agent) = self.agents.get(index).filter(|agent| !agent.free.is_empty()) else {
+            let Some(agent) = self
+                .agents
+                .get(index)
+                .filter(|agent| !agent.away && !agent.free.is_empty())
+            else {
                 continue;
             };
             let wants =

@@ -97,7 +97,8 @@ impl Core {
         let known = self
             .frameworks
             .get(id)
-            .and_then(|framework| framework.tasks.get(task));
+            .and_then(|framework| framework.tasks.get(task))
+            .filter(|task| !self.is_away(task.agent));
         match known {
             Some(known) if !is_terminal(known.state) => out.down.push(Down::Kill {
                 agent: known.agent,
@@ -141,8 +142,9 @@ impl Core {
                 .frameworks
                 .get(id)
                 .into_iter()
-                .flat_map(|framework| framework.tasks.keys());
-            known.for_each(|task| self.answer(id, task, None, out));
+                .flat_map(|framework| &framework.tasks)
+                .filter(|(_, task)| !self.is_away(task.agent));
+            known.for_each(|(task, _)| self.answer(id, task, None, out));
         }
         for task in &reconcile.tasks {
             self.answer(id, &task.task_id.value, task.agent_id.as_ref(), out);
@@ -172,7 +174,8 @@ impl Core {
         let known = self
             .frameworks
             .get(id)
-            .and_then(|framework| framework.tasks.get(task));
+            .and_then(|framework| framework.tasks.get(task))
+            .filter(|task| !self.is_away(task.agent));
         let partition_aware = self.dropped(id) == TaskState::TaskDropped;
         let agent = agent.and_then(|agent| self.agent(agent));
         let (state, agent, message) = match (known, agent) {
@@ -235,10 +238,12 @@ impl Core {
     /// An agent forwards a status.
     pub fn forwarded(&mut self, id: &str, status: Arc<v1::TaskStatus>, out: &mut Out) {
         let now = self.now;
+        let name = status.task_id.value.clone();
+        let known = self.frameworks.get(id).and_then(|known| known.tasks.get(&name));
+        let away = known.is_some_and(|task| self.is_away(task.agent));
         let Some(framework) = self.frameworks.get_mut(id) else {
             return;
         };
-        let name = status.task_id.value.clone();
         let Some(task) = framework.tasks.get_mut(&name) else {
             return;
         };
@@ -249,7 +254,7 @@ impl Core {
             task.healthy = status.healthy.or(task.healthy);
         }
         task.pending.push_back(status);
-        if task.pending.len() == 1 && framework.stream.is_some() {
+        if task.pending.len() == 1 && framework.stream.is_some() && !away {
             task.transmit(id, now, UPDATE_RETRY, out);
         }
         let freed = (was_live && is_terminal(task.state)).then(|| (task.agent, task.resources.clone()));

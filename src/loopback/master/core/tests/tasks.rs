@@ -120,3 +120,31 @@ fn the_end_of_an_executor_is_told_and_gives_back_what_was_its() {
     let offer = world.offer();
     assert!(offer.executor_ids.is_empty() && has(&offer) == total().to_string());
 }
+
+#[test]
+fn a_master_without_a_registry_knows_nothing_of_agents_that_have_not_come_back() {
+    let (mut world, id) = World::with_task();
+    world.tells(&id, "t", TaskState::TaskRunning, 1);
+    world.updates();
+    world.step(|core, out| core.fail_over(out));
+    assert!(
+        !world.core.is_subscribed(&id),
+        "everybody has to find the new master"
+    );
+    let id = world.subscribe_as(Some(&id), &[capability::Type::PartitionAware], 1000.0);
+    assert_eq!(world.updates(), [], "what the agent has to say is not heard");
+    assert_eq!(
+        states(&world.reconcile(&id, &[("t", Some(0))])),
+        [("t", TaskState::TaskUnknown)]
+    );
+    assert_eq!(world.reconcile(&id, &[]), []);
+    world.tells(&id, "t", TaskState::TaskFinished, 2);
+    assert_eq!(world.updates(), []);
+
+    world.step(|core, out| core.agents_return(out));
+    assert_eq!(states(&world.updates()), [("t", TaskState::TaskRunning)]);
+    assert_eq!(
+        states(&world.reconcile(&id, &[("t", Some(0))])),
+        [("t", TaskState::TaskFinished)]
+    );
+}
