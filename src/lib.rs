@@ -20,6 +20,7 @@ pub mod mesos;
 pub mod network;
 pub mod pod;
 pub mod scheduler;
+pub mod suggest;
 pub mod sys;
 #[cfg(test)]
 mod tests;

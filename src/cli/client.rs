@@ -70,8 +70,21 @@ impl Client {
         }
     }
 
-    pub fn get(&self, path: &str) -> Result<Value, Failure> {
-        Ok(self.call(Method::GET, path, None)?.body)
+    /// What is at a path, which has to look like that.
+    pub fn get(&self, path: &str, is: fn(&Value) -> bool) -> Result<Value, Failure> {
+        let body = self.call(Method::GET, path, None)?.body;
+        match is(&body) {
+            true => Ok(body),
+            false => Err(self.no_scheduler(path)),
+        }
+    }
+
+    /// Some other server has answered.
+    pub fn no_scheduler(&self, path: &str) -> Failure {
+        Failure::failed(format!(
+            "what answers at http://{} is no scheduler: its answer to {path} is not what the pods API says",
+            self.authority
+        ))
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
@@ -135,6 +148,19 @@ impl Client {
 
 /// The server's words, one violation a line. What it finds wrong with our input is wrong use.
 fn refused(answer: &Answer) -> Failure {
+    let running: Vec<&str> = answer.body["deployments"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|deployment| deployment["id"].as_str())
+        .collect();
+    if answer.status == 409 && !running.is_empty() {
+        // Marathon's words are for whoever writes URLs.
+        return Failure::failed(format!(
+            "deployment {} of this pod is under way (HTTP 409): wait for its end, or replace it with --force",
+            running.join(", ")
+        ));
+    }
     let message = answer.body["message"].as_str().unwrap_or("no reason given");
     let mut text = format!("{message} (HTTP {})", answer.status);
     for detail in answer.body["details"].as_array().into_iter().flatten() {
@@ -156,9 +182,37 @@ fn refused(answer: &Answer) -> Failure {
     }
 }
 
+/// A definition or a status: whatever it is, it has the id of a pod.
+pub(super) fn is_pod(value: &Value) -> bool {
+    value["id"].as_str().is_some_and(|id| id.starts_with('/'))
+}
+
+pub(super) fn are_pods(value: &Value) -> bool {
+    value.as_array().is_some_and(|pods| pods.iter().all(is_pod))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_is_told_with_what_holds_it_and_the_flag_that_breaks_it() {
+        let answer = Answer {
+            status: 409,
+            deployment: None,
+            body: serde_json::json!({"message": "App is locked by one or more deployments. Override with the option \
+                '?force=true'. View details at '/v2/deployments/<DEPLOYMENT_ID>'.", "deployments": [{"id": "5ed4"}]}),
+        };
+        let words = refused(&answer).to_string();
+        assert!(
+            words.contains("deployment 5ed4") && words.contains("--force"),
+            "{words}"
+        );
+        assert!(
+            !words.contains("DEPLOYMENT_ID") && !words.contains("?force"),
+            "{words}"
+        );
+    }
 
     #[test]
     fn urls_name_a_host_and_a_port() {

@@ -5,7 +5,7 @@ use std::{fs, io::Read as _, path::Path};
 use serde_json::Value;
 
 use super::{Failure, failure};
-use crate::pod::{self, Place, Pod, Profile};
+use crate::pod::{self, Ignored, Pod, Profile};
 
 /// A larger file is no pod definition.
 const LARGEST_FILE: u64 = 4 << 20;
@@ -52,7 +52,7 @@ fn one_line(error: &serde_saphyr::Error) -> String {
 }
 
 /// The only definition in a file.
-pub(super) fn value(path: &Path) -> Result<Value, Failure> {
+fn value(path: &Path) -> Result<Value, Failure> {
     let mut values = values(path)?;
     match (values.pop(), values.len()) {
         (Some(value), 0) => Ok(value),
@@ -64,8 +64,17 @@ pub(super) fn value(path: &Path) -> Result<Value, Failure> {
     }
 }
 
-/// Definitions that may be run. Points at fields that have no effect.
-pub(super) fn pods_with_warnings(path: &Path, profile: &Profile) -> Result<Vec<Pod>, Failure> {
+/// What is done about fields that have no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// They are pointed at.
+    Warn,
+    /// They are wrong use.
+    Refuse,
+}
+
+/// Definitions that may be run.
+pub(super) fn pods(path: &Path, profile: &Profile, unknown: Unknown) -> Result<Vec<Pod>, Failure> {
     let values = values(path)?;
     let several = values.len() > 1;
     let mut pods = Vec::new();
@@ -81,19 +90,34 @@ pub(super) fn pods_with_warnings(path: &Path, profile: &Profile) -> Result<Vec<P
                 .map(|violation| format!("{name}: {violation}"));
             Failure::usage(lines.collect::<Vec<_>>().join("\n"))
         })?;
-        for place in definition.ignored.iter().filter(|place| !is_harmless(place)) {
-            failure::complain(format_args!(
-                "{name}: {place} is not a field of a pod and has no effect"
-            ));
-        }
+        point_at(&name, &definition.ignored, unknown)?;
         pods.push(definition.pod);
     }
     Ok(pods)
 }
 
-/// An echo of what the server sends, and of the seeds; nobody means anything by it.
-fn is_harmless(place: &Place) -> bool {
-    matches!(place.to_string().as_str(), "version" | "scaling.maxInstances")
+/// The only definition in a file, as it will be sent. What is wrong with it is the server's to say; it cannot tell
+/// of fields that it never looks at.
+pub(super) fn value_to_send(path: &Path, unknown: Unknown) -> Result<Value, Failure> {
+    let value = value(path)?;
+    // What this machine can run is of no matter.
+    if let Ok(definition) = pod::read(&value, &Profile::anything()) {
+        point_at(&path.display().to_string(), &definition.ignored, unknown)?;
+    }
+    Ok(value)
+}
+
+fn point_at(name: &str, ignored: &[Ignored], unknown: Unknown) -> Result<(), Failure> {
+    let lines: Vec<String> = ignored
+        .iter()
+        .filter(|ignored| !ignored.is_harmless())
+        .map(|ignored| format!("{name}: {ignored}"))
+        .collect();
+    match unknown {
+        Unknown::Refuse if !lines.is_empty() => return Err(Failure::usage(lines.join("\n"))),
+        _ => lines.iter().for_each(failure::complain),
+    }
+    Ok(())
 }
 
 #[cfg(test)]

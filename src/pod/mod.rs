@@ -20,11 +20,14 @@ pub mod task_group;
 pub mod version;
 pub mod violation;
 
+use std::fmt;
+
 use serde_json::Value;
 
 pub use self::{
     id::{InstanceId, PodId, TaskName},
     model::Pod,
+    rules::is_role,
     support::Support,
     version::Version,
     violation::{Kind, Place, Violation, Violations},
@@ -35,6 +38,8 @@ pub use self::{
 pub struct Profile {
     /// Role of a pod that names none.
     pub role: String,
+    /// The roles in which the scheduler is offered resources; `None`: whoever reads does not know.
+    pub roles: Option<Vec<String>>,
     /// Name given to a container network without one.
     pub default_network: Option<String>,
     /// Seconds.
@@ -55,6 +60,7 @@ impl Default for Profile {
     fn default() -> Self {
         Profile {
             role: "*".to_owned(),
+            roles: None,
             default_network: Some("dcos".to_owned()),
             max_launch_delay: 3600.0,
             inactive_after_seconds: 900,
@@ -66,11 +72,49 @@ impl Default for Profile {
     }
 }
 
+impl Profile {
+    /// Takes whatever has the shape of a pod, for those who do not run it.
+    pub fn anything() -> Self {
+        Profile {
+            support: Support::EVERYTHING,
+            ..Profile::default()
+        }
+    }
+}
+
 /// A definition that may be run, and the fields of its JSON that nobody looks at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
     pub pod: Pod,
-    pub ignored: Vec<Place>,
+    pub ignored: Vec<Ignored>,
+}
+
+/// A field that nobody looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignored {
+    pub place: Place,
+    /// The field that was probably meant.
+    pub meant: Option<&'static str>,
+}
+
+impl Ignored {
+    /// An echo of what the server sends, and of the seeds; nobody means anything by it.
+    pub fn is_harmless(&self) -> bool {
+        matches!(
+            self.place.to_string().as_str(),
+            "version" | "scaling.maxInstances"
+        )
+    }
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not a field of a pod and has no effect", self.place)?;
+        match self.meant {
+            Some(meant) => write!(f, "; did you mean `{meant}`?"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Reads, completes and checks a definition. All violations of a kind are reported together: those of the shape,

@@ -8,13 +8,17 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use serde_json::{Map, Value};
 
-use super::violation::{Place, Violations};
+use super::{
+    Ignored,
+    violation::{Place, Violations},
+};
+use crate::suggest;
 
 /// What one reading collects.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub violations: Violations,
-    pub ignored: Vec<Place>,
+    pub ignored: Vec<Ignored>,
 }
 
 /// A value at its place.
@@ -120,7 +124,12 @@ impl<'a> Node<'a> {
                 map.iter()
                     .filter(|(_, value)| !value.is_null())
                     .filter_map(|(key, value)| {
-                        Some((key.clone(), read(key, self.at(value, self.place.field(key)))?))
+                        let node = self.at(value, self.place.field(key));
+                        if key.contains('\0') {
+                            node.wrong("error.pattern", "a key cannot hold a NUL byte");
+                            return None;
+                        }
+                        Some((key.clone(), read(key, node)?))
                     })
                     .collect(),
             ),
@@ -134,8 +143,13 @@ impl<'a> Node<'a> {
             .or_else(|| self.expected("error.expected.jsboolean", "true or false"))
     }
 
+    /// Any text but one with a NUL: no argument, variable, path or label can hold it.
     pub fn string(&self) -> Option<String> {
         match self.value {
+            Value::String(text) if text.contains('\0') => {
+                self.wrong("error.pattern", "cannot hold a NUL byte");
+                None
+            }
             Value::String(text) => Some(text.clone()),
             _ => self.expected("error.expected.jsstring", "a string"),
         }
@@ -272,7 +286,17 @@ impl<'a> Fields<'a> {
 impl Drop for Fields<'_> {
     fn drop(&mut self) {
         let unknown = self.map.keys().filter(|key| !self.known.contains(&key.as_str()));
-        let places = unknown.map(|key| self.node.place.field(key));
-        self.node.findings.borrow_mut().ignored.extend(places);
+        // What is there as well was not meant.
+        let missing = || {
+            self.known
+                .iter()
+                .copied()
+                .filter(|name| !self.map.contains_key(*name))
+        };
+        let ignored = unknown.map(|key| Ignored {
+            place: self.node.place.field(key),
+            meant: suggest::nearest(key, missing()),
+        });
+        self.node.findings.borrow_mut().ignored.extend(ignored);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Profile,
+    InstanceId, Profile,
     model::*,
     violation::{Place, Violations},
 };
@@ -32,6 +32,8 @@ pub(super) fn normalise(pod: &mut Pod, profile: &Profile) {
 }
 
 pub(super) fn check(pod: &Pod, profile: &Profile, out: &mut Violations) {
+    check_id(pod, out);
+    check_roles(pod, profile, out);
     let root = Place::root();
     if pod.user.as_deref() == Some("") {
         out.rule(&root.field("user"), "must not be empty");
@@ -68,6 +70,39 @@ fn distinct<T: Ord>(items: impl IntoIterator<Item = T>) -> bool {
 
 fn endpoints(pod: &Pod) -> impl Iterator<Item = &Endpoint> {
     pod.containers.iter().flat_map(|container| &container.endpoints)
+}
+
+/// The most bytes of an id in Mesos.
+const LONGEST_ID: usize = 255;
+
+/// Mesos takes no longer ids of tasks, and these hold the pod's id and the container's name.
+fn check_id(pod: &Pod, out: &mut Violations) {
+    let instance = InstanceId::new(&pod.id, uuid::Uuid::nil());
+    let longest = pod
+        .containers
+        .iter()
+        .map(|container| instance.task_id(&container.name, u32::MAX).len())
+        .max()
+        .unwrap_or(0);
+    if let Some(over) = longest.checked_sub(LONGEST_ID).filter(|over| *over > 0) {
+        let rule = format!(
+            "is {over} too long: the longest id of a task, made of it and a container's name, has {longest} \
+             characters, and Mesos takes {LONGEST_ID}"
+        );
+        out.rule(&Place::root().field("id"), rule);
+    }
+}
+
+/// What is offered to another role never comes to us.
+fn check_roles(pod: &Pod, profile: &Profile, out: &mut Violations) {
+    if let Some(roles) = &profile.roles
+        && !roles.contains(&pod.role)
+    {
+        out.rule(
+            &Place::root().field("role"),
+            format!("got {}, expected one of: [{}]", pod.role, roles.join(", ")),
+        );
+    }
 }
 
 fn check_names(pod: &Pod, out: &mut Violations) {
@@ -207,7 +242,8 @@ fn check_scheduling(pod: &Pod, out: &mut Violations) {
     }
 }
 
-fn is_role(role: &str) -> bool {
+/// Whether Mesos takes this for the name of a role.
+pub fn is_role(role: &str) -> bool {
     let forbidden = |c: char| matches!(c, '\t' | '\n' | '\x0b' | '\x0c' | '\r' | ' ' | '/' | '\x7f');
     !matches!(role, "" | "." | "..") && !role.starts_with('-') && !role.contains(forbidden)
 }

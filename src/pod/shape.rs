@@ -9,12 +9,12 @@ use std::cell::RefCell;
 use serde_json::Value;
 
 use super::{
-    Profile,
+    Ignored, Profile,
     id::{BadPodId, PodId},
     model::*,
     reader::{Fields, Findings, Node},
     version::Version,
-    violation::{Place, Violations},
+    violation::Violations,
 };
 
 use self::{
@@ -32,7 +32,7 @@ const SECONDS: i64 = u32::MAX as i64;
 pub(super) struct Shaped {
     pub pod: Option<Pod>,
     pub violations: Violations,
-    pub ignored: Vec<Place>,
+    pub ignored: Vec<Ignored>,
 }
 
 /// Reads everything that can be read; a violation does not hide the next one.
@@ -63,9 +63,14 @@ fn name(node: Node<'_>) -> Option<String> {
     node.name(63, |text| is_name(text, false), NAME_RULE)
 }
 
+/// Marathon's.
+const LONGEST_VARIABLE: usize = 254;
+
 fn is_variable(text: &str) -> bool {
     let head = |c: char| c.is_ascii_alphabetic() || c == '_';
-    text.starts_with(head) && text.len() <= 255 && text.chars().all(|c| head(c) || c.is_ascii_digit())
+    text.starts_with(head)
+        && text.len() <= LONGEST_VARIABLE
+        && text.chars().all(|c| head(c) || c.is_ascii_digit())
 }
 
 fn bounded<T>(
@@ -167,7 +172,10 @@ fn environment(node: Node<'_>) -> Option<Environment> {
         if !is_variable(name) {
             node.wrong(
                 "error.pattern",
-                "a variable's name holds letters, digits and underscores and begins with no digit",
+                format!(
+                    "a variable's name holds letters, digits and underscores, begins with no digit, and is at most \
+                     {LONGEST_VARIABLE} characters long"
+                ),
             );
             return None;
         }
@@ -178,12 +186,7 @@ fn environment(node: Node<'_>) -> Option<Environment> {
                 Some(Variable::Secret { secret })
             }
             _ => {
-                let value = node.string()?;
-                if value.contains('\0') {
-                    node.wrong("error.pattern", "a value cannot hold a NUL byte");
-                    return None;
-                }
-                Some(Variable::Value(value))
+                Some(Variable::Value(node.string()?))
             }
         }
     })
@@ -208,14 +211,6 @@ fn executor_resources(node: Node<'_>) -> Option<ExecutorResources> {
         mem: amount("mem", 32.0),
         disk: amount("disk", 10.0),
     })
-}
-
-fn no_nul(node: &Node<'_>, text: &str) -> bool {
-    if text.contains('\0') {
-        node.wrong("error.pattern", "cannot hold a NUL byte");
-        return false;
-    }
-    true
 }
 
 fn network(node: Node<'_>) -> Option<Network> {
@@ -254,8 +249,9 @@ fn volume(node: Node<'_>) -> Option<Volume> {
             secret: node.text(1, 1024)?,
         }
     } else if let Some(node) = host {
-        let path = node.text(1, 1024)?;
-        no_nul(&node, &path).then_some(VolumeKind::Host { host: path })?
+        VolumeKind::Host {
+            host: node.text(1, 1024)?,
+        }
     } else {
         VolumeKind::Ephemeral {}
     };

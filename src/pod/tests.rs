@@ -10,21 +10,7 @@ use super::{Kind, Profile, Support, Violations, model::*, read};
 
 /// Everything on: these tests are about definitions, not about what runs by now.
 fn profile() -> Profile {
-    let support = Support {
-        images: true,
-        container_networks: true,
-        checks: true,
-        secrets: true,
-        artifacts: true,
-        persistent_volumes: true,
-        constraints: true,
-        gpus: true,
-        ordinary_user: false,
-    };
-    Profile {
-        support,
-        ..Profile::default()
-    }
+    Profile::anything()
 }
 
 fn fixture(name: &str) -> Value {
@@ -91,7 +77,10 @@ fn marathons_samples_are_answered_as_marathon_does() {
     let private = fixture("marathon-private-docker-pod");
     let definition = read(&private, &profile()).unwrap();
     let ignored: Vec<String> = definition.ignored.iter().map(ToString::to_string).collect();
-    assert_eq!(ignored, ["containers[0].image.force"]);
+    assert_eq!(
+        ignored,
+        ["containers[0].image.force is not a field of a pod and has no effect; did you mean `forcePull`?"]
+    );
 
     let places: Vec<String> = refused(&fixture("marathon-rejected-test-pod"))
         .0
@@ -187,6 +176,65 @@ fn all_violations_come_at_once() {
         rules.0.iter().map(|v| v.place.slashed()).collect::<Vec<_>>(),
         ["/id", "/containers", "/volumes(0)"]
     );
+}
+
+#[test]
+fn a_misspelt_field_is_named_with_the_one_that_was_meant() {
+    let mut pod = simple();
+    pod["scalling"] = json!({"kind": "fixed", "instances": 3});
+    pod["nonsense"] = json!(1);
+    pod["containers"][0]["enviroment"] = json!({"A": "b"});
+    let definition = read(&pod, &profile()).unwrap();
+    let meant: Vec<_> = definition
+        .ignored
+        .iter()
+        .map(|ignored| (ignored.place.to_string(), ignored.meant))
+        .collect();
+    for expected in [
+        ("containers[0].enviroment", Some("environment")),
+        ("nonsense", None),
+        // `scaling` is there already, so it is not what was meant.
+        ("scalling", None),
+    ] {
+        assert!(meant.contains(&(expected.0.to_owned(), expected.1)), "{meant:?}");
+    }
+}
+
+#[test]
+fn a_variable_may_have_254_characters_and_no_more() {
+    let named = |length: usize| with("/environment", json!({"A".repeat(length): "x"}));
+    accepted(&named(254));
+    assert_eq!(refused(&named(255)).0.len(), 1);
+}
+
+#[test]
+fn a_role_nobody_offers_resources_to_us_in_is_refused() {
+    let dev = with("/role", json!("dev"));
+    let subscribed = |roles: &[&str]| Profile {
+        roles: Some(roles.iter().map(ToString::to_string).collect()),
+        ..profile()
+    };
+    assert!(read(&dev, &subscribed(&["*", "dev"])).is_ok());
+    assert!(read(&dev, &profile()).is_ok(), "not known here");
+    let violations = read(&dev, &subscribed(&["*", "ops"])).unwrap_err();
+    assert_eq!(violations.0[0].place.slashed(), "/role");
+    assert_eq!(violations.0[0].message, "got dev, expected one of: [*, ops]");
+}
+
+#[test]
+fn ids_of_tasks_stay_below_what_mesos_takes() {
+    let named = |path: usize, container: usize| {
+        let mut pod = with("/id", json!(format!("/{}", "a".repeat(path))));
+        pod["containers"][0]["name"] = json!("c".repeat(container));
+        pod
+    };
+    let longest = accepted(&named(134, 63));
+    let instance = super::InstanceId::new(&longest.id, uuid::Uuid::nil());
+    assert_eq!(instance.task_id(&longest.containers[0].name, u32::MAX).len(), 255);
+    let violations = refused(&named(135, 63));
+    assert_eq!(violations.0[0].place.slashed(), "/id");
+    assert!(violations.0[0].message.contains("255"), "{violations}");
+    assert_eq!(refused(&named(254, 1)).0.len(), 1);
 }
 
 #[test]

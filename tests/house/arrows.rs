@@ -6,7 +6,7 @@ use super::source::Source;
 
 /// From the ground up. A room leans on floors below its own, on nothing else; no room leans on its neighbour.
 const FLOORS: [&[&str]; 6] = [
-    &["sys", "base", "mesos"],
+    &["sys", "base", "mesos", "suggest"],
     &["group", "pod"],
     &["door", "container", "image", "network", "volume", "fetch", "logs"],
     &["settings", "check"],
@@ -18,7 +18,7 @@ const FLOORS: [&[&str]; 6] = [
 /// Rooms that decide: what each may lean on besides itself.
 const PURE: [(&str, &[&str]); 3] = [
     ("group", &["group", "mesos"]),
-    ("pod", &["pod", "mesos"]),
+    ("pod", &["pod", "mesos", "suggest"]),
     ("scheduler/core", &["scheduler", "pod", "mesos"]),
 ];
 

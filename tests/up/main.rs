@@ -6,6 +6,7 @@ mod own_node;
 
 mod bad_input;
 mod cluster;
+mod definitions;
 mod door;
 mod examples;
 mod layout;

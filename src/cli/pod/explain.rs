@@ -7,6 +7,8 @@ use crate::{cli::text, pod::InstanceId};
 
 /// Everything the server knows, for `-o json`. `instance`: only of this one.
 pub(super) fn gather(mut status: Value, queue: &Value, instance: Option<&InstanceId>) -> Value {
+    // Of all instances, whichever are told of.
+    let headline = table::headline(&status);
     if let Some(instance) = instance {
         let name = instance.to_string();
         for (list, key) in [("instances", "id"), ("terminationHistory", "instanceID")] {
@@ -16,14 +18,18 @@ pub(super) fn gather(mut status: Value, queue: &Value, instance: Option<&Instanc
         }
     }
     let queued = table::queued(queue, &status["id"]).cloned();
-    json!({"status": status, "queue": queued})
+    json!({"headline": headline, "status": status, "queue": queued})
 }
 
 /// The same as a story: what is wanted, what holds it up, what went wrong.
 pub(super) fn story(explained: &Value) -> String {
     let status = &explained["status"];
     let now = &status["lastUpdated"];
-    let mut lines = vec![table::headline(status)];
+    let mut lines = vec![word(&explained["headline"])];
+    let rolling = sentence(&status["message"]);
+    if status["rollout"].is_object() && !rolling.is_empty() {
+        lines.push(rolling);
+    }
     if explained["queue"].is_object() {
         lines.push(String::new());
         lines.extend(waiting(&explained["queue"], now));
@@ -87,11 +93,12 @@ fn waiting(item: &Value, now: &Value) -> Vec<String> {
 
 fn instance_story(instance: &Value, now: &Value) -> Vec<String> {
     let mut lines = vec![format!(
-        "{} is {} for {} on {}",
+        "{} is {} for {} on {}, version {}",
         word(&instance["id"]),
         word(&instance["status"]),
         table::age(&instance["statusSince"], now),
         table::place(instance),
+        table::version(instance),
     )];
     let containers = items(&instance["containers"]);
     let message = sentence(&instance["message"]);
@@ -150,9 +157,14 @@ mod tests {
     #[test]
     fn only_the_instance_that_is_asked_for_is_told_of() {
         let id: InstanceId = "a.instance-6f1b2c3e-0b1a-11ee-8f7a-0242ac110002".parse().unwrap();
-        let status = json!({"id": "/a", "instances": [{"id": id.to_string()}, {"id": "b"}], "terminationHistory": [{"instanceID": "b"}]});
+        let status = json!({"id": "/a", "status": "STABLE", "spec": {"scaling": {"instances": 2}},
+            "instances": [{"id": id.to_string(), "status": "STABLE"}, {"id": "b", "status": "STABLE"}], "terminationHistory": [{"instanceID": "b"}]});
         let explained = gather(status, &json!({"queue": []}), Some(&id));
-        assert_eq!(explained["status"]["instances"], json!([{"id": id.to_string()}]));
+        assert!(story(&explained).starts_with("/a is STABLE: 2 of 2 instances stable\n"));
+        assert_eq!(
+            explained["status"]["instances"],
+            json!([{"id": id.to_string(), "status": "STABLE"}])
+        );
         assert_eq!(explained["status"]["terminationHistory"], json!([]));
         assert_eq!(explained["queue"], Value::Null);
     }

@@ -9,7 +9,12 @@ use clap::{Args, Subcommand, ValueEnum};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::{Ended, Failure, client::Client, definition, failure};
+use super::{
+    Ended, Failure,
+    client::{self, Client},
+    definition::{self, Unknown},
+    failure,
+};
 use crate::pod::{InstanceId, PodId, Profile};
 
 #[derive(Debug, Args)]
@@ -42,16 +47,29 @@ enum Output {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Create a pod from a definition
-    Add { file: PathBuf },
+    Add {
+        file: PathBuf,
+        /// Refuse fields that have no effect, rather than point at them
+        #[arg(long)]
+        strict: bool,
+    },
     /// Replace a pod's definition
     Update {
         file: PathBuf,
         /// Even while a deployment of it runs
         #[arg(long)]
         force: bool,
+        /// Refuse fields that have no effect, rather than point at them
+        #[arg(long)]
+        strict: bool,
     },
     /// Check a definition without a scheduler, and print it with every default
-    Validate { file: PathBuf },
+    Validate {
+        file: PathBuf,
+        /// Refuse fields that have no effect, rather than point at them
+        #[arg(long)]
+        strict: bool,
+    },
     /// All pods
     List,
     /// The definition of a pod
@@ -83,6 +101,17 @@ enum Command {
     },
 }
 
+fn unknown(strict: bool) -> Unknown {
+    match strict {
+        true => Unknown::Refuse,
+        false => Unknown::Warn,
+    }
+}
+
+fn is_queue(value: &Value) -> bool {
+    value["queue"].is_array()
+}
+
 /// An id from the command line; the slash in front may be left out.
 fn pod_id(text: &str) -> Result<PodId, Failure> {
     let id = if text.starts_with('/') {
@@ -111,22 +140,20 @@ impl Pod {
     pub(super) fn run(self) -> Ended {
         let client = Client::new(&self.url)?;
         match &self.command {
-            Command::Add { file } => {
-                let body = definition::value(file)?;
-                let answer = client.call(Method::POST, "/v2/pods", Some(&body))?;
-                self.deployed(answer.deployment, &answer.body)
+            Command::Add { file, strict } => {
+                let body = definition::value_to_send(file, unknown(*strict))?;
+                self.deploy(&client, Method::POST, "/v2/pods", Some(&body))
             }
-            Command::Update { file, force } => {
-                let body = definition::value(file)?;
+            Command::Update { file, force, strict } => {
+                let body = definition::value_to_send(file, unknown(*strict))?;
                 let id = body["id"]
                     .as_str()
                     .ok_or_else(|| Failure::usage(format!("{}: id: is required", file.display())))?;
                 let path = format!("/v2/pods{}?force={force}", pod_id(id)?);
-                let answer = client.call(Method::PUT, &path, Some(&body))?;
-                self.deployed(answer.deployment, &answer.body)
+                self.deploy(&client, Method::PUT, &path, Some(&body))
             }
-            Command::Validate { file } => {
-                let pods = definition::pods_with_warnings(file, &Profile::default())?;
+            Command::Validate { file, strict } => {
+                let pods = definition::pods(file, &Profile::default(), unknown(*strict))?;
                 let value = match pods.as_slice() {
                     [pod] => serde_json::to_value(pod)?,
                     pods => serde_json::to_value(pods)?,
@@ -137,15 +164,15 @@ impl Pod {
                 })
             }
             Command::List => {
-                let statuses = client.get("/v2/pods/::status")?;
+                let statuses = client.get("/v2/pods/::status", client::are_pods)?;
                 // Not worth a failure: it only tells what waits.
-                let queue = client.get("/v2/queue").unwrap_or_default();
+                let queue = client.get("/v2/queue", is_queue).unwrap_or_default();
                 self.print(&statuses, |statuses| table::pods(statuses, &queue))
             }
             Command::Explain { id } => {
                 let (id, instance) = pod_and_instance(id)?;
-                let status = client.get(&format!("/v2/pods{id}::status"))?;
-                let queue = client.get("/v2/queue?embed=lastUnusedOffers")?;
+                let status = client.get(&format!("/v2/pods{id}::status"), client::is_pod)?;
+                let queue = client.get("/v2/queue?embed=lastUnusedOffers", is_queue)?;
                 if let Some(instance) = &instance
                     && !table::items(&status["instances"])
                         .iter()
@@ -157,15 +184,15 @@ impl Pod {
                 self.print(&explained, explain::story)
             }
             Command::Show { id } => {
-                let pod = client.get(&format!("/v2/pods{}", pod_id(id)?))?;
+                let pod = client.get(&format!("/v2/pods{}", pod_id(id)?), client::is_pod)?;
                 self.print(&pod, |pod| serde_json::to_string_pretty(pod).unwrap_or_default())
             }
             Command::Status { id } => self.print(
-                &client.get(&format!("/v2/pods{}::status", pod_id(id)?))?,
+                &client.get(&format!("/v2/pods{}::status", pod_id(id)?), client::is_pod)?,
                 table::pod,
             ),
             Command::Versions { id } => {
-                let versions = client.get(&format!("/v2/pods{}::versions", pod_id(id)?))?;
+                let versions = client.get(&format!("/v2/pods{}::versions", pod_id(id)?), Value::is_array)?;
                 self.print(&versions, |versions| {
                     let lines: Vec<&str> = versions
                         .as_array()
@@ -178,8 +205,7 @@ impl Pod {
             }
             Command::Remove { id, force } => {
                 let path = format!("/v2/pods{}?force={force}", pod_id(id)?);
-                let answer = client.call(Method::DELETE, &path, None)?;
-                self.deployed(answer.deployment, &Value::Null)
+                self.deploy(&client, Method::DELETE, &path, None)
             }
             Command::Kill { id, instances, wipe } => self.kill(&client, &pod_id(id)?, instances, *wipe),
         }
@@ -194,7 +220,7 @@ impl Pod {
             ids.push(parsed.to_string());
         }
         if ids.is_empty() {
-            let status = client.get(&format!("/v2/pods{id}::status"))?;
+            let status = client.get(&format!("/v2/pods{id}::status"), client::is_pod)?;
             let all = status["instances"].as_array().into_iter().flatten();
             ids.extend(
                 all.filter_map(|instance| instance["id"].as_str())
@@ -203,7 +229,8 @@ impl Pod {
         }
         let path = format!("/v2/pods{id}::instances?wipe={wipe}");
         let killed = client.call(Method::DELETE, &path, Some(&json!(ids)))?.body;
-        let count = killed.as_array().map_or(0, Vec::len);
+        let count = killed.as_array().map(Vec::len);
+        let count = count.ok_or_else(|| client.no_scheduler(&path))?;
         self.print(&killed, |_| {
             format!("killing {} of {id}", table::count(count, "instance"))
         })?;
@@ -217,13 +244,15 @@ impl Pod {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn deployed(&self, deployment: Option<String>, pod: &Value) -> Ended {
-        let id = deployment.unwrap_or_default();
-        let value = if pod.is_null() {
-            json!({"deploymentId": id})
-        } else {
-            pod.clone()
+    /// Asks for a change, which the server makes a deployment of.
+    fn deploy(&self, client: &Client, method: Method, path: &str, body: Option<&Value>) -> Ended {
+        let answer = client.call(method, path, body)?;
+        let id = answer.deployment.ok_or_else(|| client.no_scheduler(path))?;
+        let mut value = match answer.body {
+            Value::Object(pod) => Value::Object(pod),
+            _ => json!({}),
         };
+        value["deploymentId"] = json!(id);
         self.print(&value, |_| format!("Created deployment {id}"))
     }
 

@@ -119,7 +119,7 @@ pub(super) fn pods(statuses: &Value, queue: &Value) -> String {
         let (stable, wanted) = stable(status);
         table.add_row([
             word(&status["id"]),
-            word(&status["status"]),
+            state(status),
             format!("{stable}/{wanted}"),
             age(&status["statusSince"], &status["lastUpdated"]),
             queued(queue, &status["id"]).map_or("-".to_owned(), waits_for),
@@ -129,6 +129,28 @@ pub(super) fn pods(statuses: &Value, queue: &Value) -> String {
     print(table)
 }
 
+/// `STABLE`, or `STABLE, rolling 2/5, stuck` while instances are replaced.
+fn state(status: &Value) -> String {
+    let mut state = word(&status["status"]);
+    let rollout = &status["rollout"];
+    if let (Some(done), Some(wanted)) = (rollout["done"].as_u64(), rollout["wanted"].as_u64()) {
+        state.push_str(&format!(", rolling {done}/{wanted}"));
+        if rollout["stuck"].is_string() {
+            state.push_str(", stuck");
+        }
+    }
+    state
+}
+
+/// The version that an instance was launched from, which need not be the pod's.
+pub(super) fn version(instance: &Value) -> String {
+    let reference = word(&instance["specReference"]);
+    match reference.rsplit_once("::versions/") {
+        Some((_, version)) => version.to_owned(),
+        None => "-".to_owned(),
+    }
+}
+
 /// One line on the whole pod.
 pub(super) fn headline(status: &Value) -> String {
     let (stable, wanted) = stable(status);
@@ -136,7 +158,7 @@ pub(super) fn headline(status: &Value) -> String {
     format!(
         "{} is {}: {stable} of {wanted} stable",
         word(&status["id"]),
-        word(&status["status"])
+        state(status)
     )
 }
 
@@ -160,7 +182,7 @@ pub(super) fn pod(status: &Value) -> String {
 }
 
 fn instances_table(instances: &[Value], now: &Value) -> String {
-    let mut table = table(&["INSTANCE", "STATUS", "SINCE", "WHERE", "MESSAGE"]);
+    let mut table = table(&["INSTANCE", "STATUS", "SINCE", "VERSION", "WHERE", "MESSAGE"]);
     for instance in instances {
         let containers = items(&instance["containers"]);
         let message = sentence(&instance["message"]);
@@ -173,6 +195,7 @@ fn instances_table(instances: &[Value], now: &Value) -> String {
             word(&instance["id"]),
             word(&instance["status"]),
             age(&instance["statusSince"], now),
+            version(instance),
             place(instance),
             message,
         ]);
@@ -181,6 +204,7 @@ fn instances_table(instances: &[Value], now: &Value) -> String {
                 format!("  {}", word(&container["name"])),
                 task_state(&container["status"]),
                 age(&container["statusSince"], now),
+                String::new(),
                 endpoints(container),
                 text::shorter(&sentence(&container["message"]), &word(&instance["id"])),
             ]);
@@ -278,6 +302,21 @@ mod tests {
             assert!(!shown.contains('\u{1b}') && !shown.contains('\u{7}'), "{shown:?}");
         }
         assert_eq!(pods(&json!([]), &json!({})), "no pods");
+    }
+
+    #[test]
+    fn a_roll_that_is_stuck_is_seen_at_a_glance() {
+        let status = json!({"id": "/a", "status": "STABLE", "spec": {"scaling": {"instances": 5}, "version": "v2"},
+            "message": "rolling 2/5, stuck: no such image", "rollout": {"done": 2, "wanted": 5, "stuck": "no such image"},
+            "instances": [{"id": "a.1", "status": "STABLE", "specReference": "/v2/pods/a::versions/v1", "containers": []}]});
+        let shown = pod(&status);
+        assert!(
+            shown.starts_with("/a is STABLE, rolling 2/5, stuck: 1 of 5 instances stable\nrolling 2/5, stuck: no such image\n"),
+            "{shown}"
+        );
+        assert!(shown.lines().last().unwrap().contains("v1"), "{shown}");
+        let list = pods(&json!([status]), &Value::Null);
+        assert!(list.contains("STABLE, rolling 2/5, stuck"), "{list}");
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Up {
         let mut pods: Vec<Pod> = self
             .files
             .iter()
-            .map(|file| definition::pods_with_warnings(file, &profile))
+            .map(|file| definition::pods(file, &profile, definition::Unknown::Warn))
             .collect::<Result<Vec<_>, _>>()?
             .concat();
         let here = std::env::current_dir()?;

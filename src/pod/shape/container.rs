@@ -6,7 +6,7 @@ use super::{
     super::{Profile, model::*, reader::Node},
     bounded,
     check::{check, health_check},
-    environment, linux_info, name, no_nul,
+    environment, linux_info, name,
 };
 
 pub(super) fn container(node: Node<'_>, profile: &Profile) -> Option<Container> {
@@ -123,17 +123,10 @@ pub(super) fn command(node: Node<'_>) -> Option<Option<Command>> {
         }
         (Some(shell), None) => {
             let text = shell.string()?;
-            if no_nul(&shell, &text) {
-                Some((!text.is_empty()).then_some(Command::Shell(text)))
-            } else {
-                None
-            }
+            Some((!text.is_empty()).then_some(Command::Shell(text)))
         }
         (None, Some(argv)) => {
-            let items = argv.list(|item| {
-                let text = item.string()?;
-                no_nul(&item, &text).then_some(text)
-            })?;
+            let items = argv.list(|item| item.string())?;
             if items.is_empty() {
                 argv.wrong("error.minLength", "must have at least 1 item");
                 return None;
@@ -197,10 +190,7 @@ fn endpoint(node: Node<'_>) -> Option<Endpoint> {
 fn volume_mount(node: Node<'_>) -> Option<VolumeMount> {
     let mut fields = node.object()?;
     let volume = fields.required("name").and_then(name);
-    let path = fields.required("mountPath").and_then(|node| {
-        let path = node.text(1, 1024)?;
-        no_nul(&node, &path).then_some(path)
-    });
+    let path = fields.required("mountPath").and_then(|node| node.text(1, 1024));
     let read_only = fields.read("readOnly", |node| node.boolean()).unwrap_or(false);
     Some(VolumeMount {
         name: volume?,

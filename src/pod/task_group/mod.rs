@@ -85,7 +85,8 @@ impl Launch<'_> {
             Delivery::Own(command) => (Type::Custom, Some((**command).clone())),
         };
         let linux_info = v1::LinuxInfo {
-            share_cgroups: Some(self.pod.legacy_shared_cgroups),
+            // Whatever the tasks do: a master refuses an executor that shares.
+            share_cgroups: Some(false),
             ..ipc(self.pod.linux_info.as_ref())
         };
         let networks = network::infos(self);

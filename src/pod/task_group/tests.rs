@@ -245,6 +245,25 @@ fn commands_follow_the_entrypoint_table() {
     }
 }
 
+/// A master and our executor refuse an executor that would share its cgroups with itself.
+#[test]
+fn r_05_legacy_shared_cgroups_are_a_matter_of_the_tasks() {
+    let mut pod = worked_example();
+    pod["legacySharedCgroups"] = json!(true);
+    let group = launch(
+        pod,
+        target(&[("web-ui", 31005), ("adm", 31077)]),
+        Delivery::AgentDefault,
+    );
+    let shares = |container: Option<&v1::ContainerInfo>| container?.linux_info.as_ref()?.share_cgroups;
+    assert_eq!(shares(group.executor.container.as_ref()), Some(false));
+    for task in &group.task_group.tasks {
+        assert_eq!(shares(task.container.as_ref()), Some(true));
+    }
+    let faults = crate::group::validate::group(&group.task_group.tasks, &group.executor);
+    assert_eq!(faults.len(), 0, "{faults:?}");
+}
+
 #[test]
 fn users_cannot_override_what_the_system_says() {
     let mut pod = worked_example();

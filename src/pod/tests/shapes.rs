@@ -95,6 +95,21 @@ fn each_wrong_shape_is_named_with_its_place_and_key() {
             "error.pattern",
         ),
         (
+            "/environment",
+            json!({"A".repeat(255): "x"}),
+            &format!("/environment/{}", "A".repeat(255)),
+            "error.pattern",
+        ),
+        ("/labels", json!({"a": "b\0"}), "/labels/a", "error.pattern"),
+        ("/labels", json!({"a\0": "b"}), "/labels/a\0", "error.pattern"),
+        (
+            "/containers/0/labels",
+            json!({"a": "\0"}),
+            "/containers(0)/labels/a",
+            "error.pattern",
+        ),
+        ("/user", json!("a\0"), "/user", "error.pattern"),
+        (
             "/containers/0/endpoints",
             json!([{"name": "a", "hostPort": 70_000}]),
             "/containers(0)/endpoints(0)/hostPort",
