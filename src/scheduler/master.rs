@@ -23,7 +23,7 @@ use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::{
     core::{Effect, Event},
-    service,
+    service::{self, Replaced},
 };
 use crate::mesos::{
     codec::{self, Encoding},
@@ -49,6 +49,8 @@ const LONGEST_REFUSAL: usize = 4 << 10;
 const EVENTS: usize = 256;
 /// What a master says to a framework that stayed away for longer than its failover timeout, or was torn down.
 const REMOVED: &str = "Framework has been removed";
+/// What it says to one whose place another subscription with the same id has taken.
+const REPLACED: &str = "failed over";
 
 /// Who we are to the master.
 #[derive(Debug, Clone)]
@@ -66,7 +68,8 @@ pub struct Identity {
 pub struct Session {
     events: mpsc::Receiver<Event>,
     calls: mpsc::UnboundedSender<Order>,
-    task: JoinHandle<()>,
+    /// Ends by itself only when the master has taken another in our place.
+    task: JoinHandle<Option<Replaced>>,
 }
 
 impl Drop for Session {
@@ -100,11 +103,14 @@ impl Session {
 }
 
 impl service::Master for Session {
-    async fn next(&mut self) -> Event {
-        match self.events.recv().await {
-            Some(event) => event,
+    async fn next(&mut self) -> Result<Event, Replaced> {
+        if let Some(event) = self.events.recv().await {
+            return Ok(event);
+        }
+        match (&mut self.task).await {
+            Ok(Some(replaced)) => Err(replaced),
             // Only when the task was aborted with us.
-            None => pending().await,
+            _ => pending().await,
         }
     }
 
@@ -240,14 +246,20 @@ struct Seeker {
 }
 
 impl Seeker {
-    async fn run(mut self) {
+    async fn run(mut self) -> Option<Replaced> {
         let mut pause = FIRST_PAUSE;
         let mut told = false;
         loop {
             let mut subscribed = false;
             let lost = self.subscription(&mut subscribed).await;
             if matches!(lost, Lost::Stopped) {
-                return;
+                return None;
+            }
+            if let Lost::Error(message) = &lost
+                && message.contains(REPLACED)
+                && let Some(id) = self.identity.framework.id.take()
+            {
+                return Some(Replaced { framework: id.value });
             }
             if let Lost::Error(message) = &lost
                 && message.contains(REMOVED)
@@ -260,7 +272,7 @@ impl Seeker {
             if subscribed {
                 (pause, told) = (FIRST_PAUSE, false);
                 if self.events.send(Event::Disconnected).await.is_err() {
-                    return;
+                    return None;
                 }
             }
             if !told {

@@ -32,7 +32,7 @@ const NOTICES: usize = 4096;
 /// The way to the master: what it says, and what we say to it.
 pub trait Master {
     /// The next event. May be dropped and called again at any time.
-    fn next(&mut self) -> impl Future<Output = Event>;
+    fn next(&mut self) -> impl Future<Output = Result<Event, Replaced>>;
 
     /// The next event if it is here already.
     fn ready(&mut self) -> Option<Event>;
@@ -42,6 +42,16 @@ pub trait Master {
 
     /// The framework's id, to subscribe with from now on; known once it is stored.
     fn remember(&mut self, framework: &str);
+}
+
+/// The master listens to another scheduler instead of us. To go on would be to evict each other without end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "another scheduler has subscribed as framework {framework}, so this one ends; two schedulers need two stores, and \
+     only one of them may have this framework's id"
+)]
+pub struct Replaced {
+    pub framework: String,
 }
 
 type Question = Box<dyn FnOnce(&Core, Stamp) + Send>;
@@ -164,6 +174,8 @@ pub enum Fatal {
     StoreGone,
     #[error("cannot start a thread for the store: {0}")]
     Thread(std::io::Error),
+    #[error(transparent)]
+    Replaced(#[from] Replaced),
 }
 
 impl From<Unavailable> for Fatal {
@@ -226,7 +238,7 @@ impl<M: Master> Service<M> {
                     Some(request) => Input::Request(request),
                     None => return Ok(()),
                 },
-                event = self.master.next() => Input::Event(event),
+                event = self.master.next() => Input::Event(event?),
                 () = tick => Input::Event(Event::Tick),
             };
             let mut batch = VecDeque::from([first]);
@@ -367,9 +379,9 @@ mod tests {
     struct Talkative(VecDeque<Event>);
 
     impl Master for Talkative {
-        async fn next(&mut self) -> Event {
+        async fn next(&mut self) -> Result<Event, Replaced> {
             match self.0.pop_front() {
-                Some(event) => event,
+                Some(event) => Ok(event),
                 None => std::future::pending().await,
             }
         }

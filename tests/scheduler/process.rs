@@ -13,6 +13,8 @@ use serde_json::Value;
 pub struct Scheduler {
     child: Child,
     address: String,
+    /// What it says after it listens; to be had when it has ended.
+    rest: Option<std::thread::JoinHandle<String>>,
 }
 
 /// No answer: it was killed first.
@@ -41,8 +43,23 @@ impl Scheduler {
             said += &line;
         };
         // What it may say later must find a reader.
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(drop));
-        Scheduler { child, address }
+        let rest = std::thread::spawn(move || {
+            let mut said = String::new();
+            let _ = stderr.read_to_string(&mut said);
+            said
+        });
+        Scheduler {
+            child,
+            address,
+            rest: Some(rest),
+        }
+    }
+
+    /// Waits for it to end by itself: its exit code, and what it said.
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        let said = self.rest.take().map(|rest| rest.join().unwrap());
+        (status.code(), said.unwrap_or_default())
     }
 
     pub fn address(&self) -> String {

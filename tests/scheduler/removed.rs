@@ -124,3 +124,24 @@ fn a_framework_that_was_removed_registers_anew() {
     assert_eq!(master.next_subscribe().as_deref(), Some("second"));
     scheduler.kill();
 }
+
+#[test]
+fn two_schedulers_with_one_id_do_not_evict_each_other_without_end() {
+    let master = Master::start(vec![
+        Answer::Subscribed("shared"),
+        Answer::Error("Framework failed over"),
+        // Would be the answer to an eviction.
+        Answer::Subscribed("shared"),
+    ]);
+    let directory = tempfile::tempdir().unwrap();
+    let scheduler = Scheduler::start(master.address, &directory.path().join("state.db"));
+    assert_eq!(master.next_subscribe(), None);
+    assert_eq!(master.next_subscribe().as_deref(), Some("shared"));
+    let (code, said) = scheduler.ended();
+    assert_eq!(code, Some(2), "a restart heals nothing: {said}");
+    assert!(
+        said.contains("another scheduler has subscribed as framework shared"),
+        "{said}"
+    );
+    assert!(master.subscribes.try_recv().is_err(), "it did not come back");
+}

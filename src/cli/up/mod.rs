@@ -9,7 +9,7 @@ mod show;
 mod state;
 mod waiting;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use tokio::{
@@ -23,7 +23,7 @@ use super::{
     Ended, Failure, definition, failure,
     loopback::own_executor,
     master::RESOURCES,
-    scheduler::{framework, settings},
+    scheduler::{Name, framework, known_as, settings},
     signals::Interrupts,
 };
 use crate::{
@@ -88,6 +88,7 @@ impl Up {
         let mut profile = Profile::default();
         profile.support.ordinary_user = !root;
         profile.most_instances = self.max_instances;
+        profile.roles = Some(Name::default().roles);
         // Nothing is started before everything is known to be right.
         let mut pods: Vec<Pod> = self
             .files
@@ -217,11 +218,14 @@ impl Up {
         let store = Sqlite::open(&state.private("state.db")?)?;
         let mut settings = settings(Some(executor));
         settings.relaunch = !self.once;
+        // The agents of an earlier run never come back.
+        settings.agents_return = Duration::ZERO;
         let master = cluster.address().to_string();
+        let ours = framework(Name::default());
         let connect = |known: Option<&str>| {
             Session::start(Identity {
                 master: master.clone(),
-                framework: framework(known),
+                framework: known_as(ours.clone(), known),
                 encoding: Encoding::Protobuf,
                 authorization: access.token.as_ref().and_then(Token::authorization),
             })
@@ -231,7 +235,8 @@ impl Up {
         let context = api::Context {
             scheduler: scheduler.clone(),
             profile: Arc::new(profile),
-            address: listener.local_addr()?.to_string(),
+            address: api::Address::new(listener.local_addr()?, None),
+            framework: Arc::new(ours.clone()),
             master: format!("http://{master}"),
         };
         // Tasks of their own, and gone with this function however it ends.

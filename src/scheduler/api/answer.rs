@@ -169,7 +169,11 @@ impl From<Refusal> for Failure {
         let message = refusal.to_string();
         match refusal {
             Refusal::Exists(_) => Failure::new(StatusCode::CONFLICT, json!({"message": message})),
-            Refusal::Unknown(_) => Failure::not_found(message),
+            Refusal::Unknown(_) | Refusal::NotQueued(_) => Failure::not_found(message),
+            Refusal::Group { .. } => Failure::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                json!({"message": "Object is not valid", "details": [{"path": "/id", "errors": [message]}]}),
+            ),
             Refusal::Locked { deployment } => Failure::new(
                 StatusCode::CONFLICT,
                 json!({"message": message, "deployments": [{"id": deployment.to_string()}]}),

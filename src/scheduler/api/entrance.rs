@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::{
-    Context, LARGEST_BODY,
+    Address, Context, LARGEST_BODY,
     answer::{Failure, headers},
     router,
 };
@@ -27,14 +27,14 @@ const OPEN: &str = "/ping";
 struct Entrance {
     router: Router,
     keeper: Keeper,
-    leader: String,
+    address: Address,
 }
 
 /// Serves the API to whom the keeper lets in, for ever.
 pub async fn serve(listener: TcpListener, context: Context, keeper: Keeper) -> Infallible {
     let crowd = Crowd::new(Limits::part(4));
     let entrance = Arc::new(Entrance {
-        leader: context.address.clone(),
+        address: context.address.clone(),
         router: router(context),
         keeper,
     });
@@ -55,12 +55,13 @@ pub async fn serve(listener: TcpListener, context: Context, keeper: Keeper) -> I
 impl Entrance {
     async fn answer(&self, caller: &Caller, entry: &Entry, request: Request<Incoming>) -> Response<Body> {
         entry.heard();
+        let leader = self.address.told(request.headers());
         match self.enter(caller, entry, request).await {
             Ok(request) => match TowerToHyperService::new(self.router.clone()).call(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
             },
-            Err(failure) => headers(self.leader.clone(), failure.into_response()).await,
+            Err(failure) => headers(leader, failure.into_response()).await,
         }
     }
 

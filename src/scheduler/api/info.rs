@@ -3,6 +3,7 @@
 use axum::{
     Json,
     extract::State,
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -13,12 +14,13 @@ pub(super) async fn ping() -> &'static str {
     "pong"
 }
 
-pub(super) async fn leader(State(context): State<Context>) -> Response {
-    Json(json!({"leader": context.address})).into_response()
+pub(super) async fn leader(State(context): State<Context>, headers: HeaderMap) -> Response {
+    Json(json!({"leader": context.address.told(&headers)})).into_response()
 }
 
 /// Exactly Marathon's keys: its Python client raises on others.
-pub(super) async fn info(State(context): State<Context>) -> Result<Response, Failure> {
+pub(super) async fn info(State(context): State<Context>, headers: HeaderMap) -> Result<Response, Failure> {
+    let ours = &context.framework;
     let framework = context
         .scheduler
         .ask(|core, _| core.framework().map(|id| id.value.clone()))
@@ -29,12 +31,15 @@ pub(super) async fn info(State(context): State<Context>) -> Result<Response, Fai
         "version": "1.11.0",
         "buildref": concat!("podling ", env!("CARGO_PKG_VERSION")),
         "elected": true,
-        "leader": context.address,
+        "leader": context.address.told(&headers),
         "frameworkId": framework,
         "marathon_config": {
             "master": context.master,
             "checkpoint": true,
-            "framework_name": "podling",
+            "framework_name": ours.name,
+            "mesos_user": ours.user,
+            "hostname": ours.hostname,
+            "webui_url": ours.webui_url,
             "mesos_role": context.profile.role,
             "default_network_name": context.profile.default_network,
         },

@@ -4,7 +4,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Path, Query, State},
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use super::{
     path::{self, Target},
 };
 use crate::{
-    pod::{self, InstanceId, Pod, PodId, Version},
+    pod::{self, Ignored, InstanceId, Pod, PodId, Version},
     scheduler::core::{Accepted, Command, Instance},
 };
 
@@ -37,6 +37,7 @@ fn is_set(parameter: &Option<String>) -> bool {
 pub(super) async fn collection(
     State(context): State<Context>,
     method: Method,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Failure> {
     match method {
@@ -48,7 +49,7 @@ pub(super) async fn collection(
                 .await?;
             Ok(Json(pods).into_response())
         }
-        Method::POST => create(&context, &body).await,
+        Method::POST => create(&context, &headers, &body).await,
         _ => Err(Failure::method("GET, HEAD, POST")),
     }
 }
@@ -137,22 +138,42 @@ fn locate(response: &mut Response, place: &str) {
     }
 }
 
-fn definition(context: &Context, body: &Bytes) -> Result<Pod, Failure> {
+fn definition(context: &Context, body: &Bytes) -> Result<pod::Definition, Failure> {
     let value: Value = read(body)?;
-    Ok(pod::read(&value, &context.profile)?.pod)
+    Ok(pod::read(&value, &context.profile)?)
 }
 
-async fn create(context: &Context, body: &Bytes) -> Result<Response, Failure> {
-    let pod = definition(context, body)?;
-    let place = format!("http://{}{}", context.address, pod.id);
+/// As many fields without effect are named, and each at no more than this length.
+const WARNINGS: usize = 16;
+const LONGEST_WARNING: usize = 300;
+
+/// Says in headers, which no client minds, what of a definition has no effect.
+fn warn(response: &mut Response, ignored: &[Ignored]) {
+    for ignored in ignored.iter().filter(|one| !one.is_harmless()).take(WARNINGS) {
+        // Somebody else's words, made fit for a header.
+        let words: String = ignored
+            .to_string()
+            .escape_default()
+            .take(LONGEST_WARNING)
+            .collect();
+        if let Ok(value) = HeaderValue::try_from(format!("299 podling \"{}\"", words.replace('"', "'"))) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+}
+
+async fn create(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<Response, Failure> {
+    let pod::Definition { pod, ignored } = definition(context, body)?;
+    let place = format!("http://{}{}", context.address.told(headers), pod.id);
     let Accepted { deployment, pod, .. } = context.scheduler.command(Command::Create(pod)).await??;
     let mut response = deployed(StatusCode::CREATED, deployment, Json(pod));
     locate(&mut response, &place);
+    warn(&mut response, &ignored);
     Ok(response)
 }
 
 async fn update(context: &Context, id: PodId, force: bool, body: &Bytes) -> Result<Response, Failure> {
-    let pod = definition(context, body)?;
+    let pod::Definition { pod, ignored } = definition(context, body)?;
     if pod.id != id {
         let message = format!("'{id}' does not match definition's id ('{}')", pod.id);
         return Err(Failure::bad_request(message));
@@ -161,7 +182,9 @@ async fn update(context: &Context, id: PodId, force: bool, body: &Bytes) -> Resu
         .scheduler
         .command(Command::Update { pod, force })
         .await??;
-    Ok(deployed(StatusCode::OK, deployment, Json(pod)))
+    let mut response = deployed(StatusCode::OK, deployment, Json(pod));
+    warn(&mut response, &ignored);
+    Ok(response)
 }
 
 async fn versions(context: &Context, id: PodId) -> Result<Response, Failure> {

@@ -2,13 +2,22 @@
 
 use axum::{
     Json,
-    extract::{RawQuery, State},
+    extract::{Path, RawQuery, State},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 
-use super::{Context, answer::Failure};
-use crate::scheduler::core::{DeploymentKind, status::Waiting};
+use super::{Context, answer::Failure, path::BadTarget};
+use crate::{
+    mesos::v1,
+    pod::PodId,
+    scheduler::core::{
+        Command, DeploymentKind,
+        matching::{Amount, Offered, Reason},
+        status::Waiting,
+    },
+};
 
 pub(super) async fn queue(
     State(context): State<Context>,
@@ -23,13 +32,13 @@ pub(super) async fn queue(
 fn item(waiting: &Waiting, embed: bool) -> Value {
     let turned_away: usize = waiting.reasons.values().sum();
     let mut processed = turned_away;
-    // A funnel: each reason sees what the earlier ones let through.
-    let summary: Vec<Value> = waiting
-        .reasons
+    // A funnel: each reason sees what the earlier ones let through. Clients count on all of them being there.
+    let summary: Vec<Value> = Reason::ALL
         .iter()
-        .map(|(reason, declined)| {
+        .map(|reason| {
+            let declined = waiting.reasons.get(reason).copied().unwrap_or(0);
             let step = json!({"reason": reason, "declined": declined, "processed": processed});
-            processed = processed.saturating_sub(*declined);
+            processed = processed.saturating_sub(declined);
             step
         })
         .collect();
@@ -52,22 +61,60 @@ fn item(waiting: &Waiting, embed: bool) -> Value {
     if embed {
         let unused = waiting.latest.iter().map(|unused| {
             let reasons: Vec<_> = unused.refused.iter().map(|refused| refused.reason).collect();
-            let details: Vec<_> = unused
-                .refused
-                .iter()
-                .map(|refused| refused.detail.as_str())
-                .collect();
             json!({
                 "offer": {"id": unused.offer, "hostname": unused.host, "agentId": unused.agent,
-                    "resources": [], "attributes": []},
+                    "resources": unused.resources.iter().map(resource).collect::<Vec<_>>(),
+                    "attributes": unused.attributes.iter().map(attribute).collect::<Vec<_>>()},
                 "reason": reasons,
-                "message": details.join("; "),
+                "message": unused.why(),
                 "timestamp": unused.at,
             })
         });
         item["lastUnusedOffers"] = unused.collect();
     }
     item
+}
+
+fn resource(offered: &Offered) -> Value {
+    let mut value = json!({"name": offered.name, "role": offered.role});
+    match &offered.amount {
+        Amount::Scalar(amount) => value["scalar"] = json!(amount),
+        Amount::Ranges(ranges) => {
+            let range = |(begin, end): &(u16, u16)| json!({"begin": begin, "end": end});
+            value["ranges"] = ranges.iter().map(range).collect();
+        }
+    }
+    value
+}
+
+fn attribute(attribute: &v1::Attribute) -> Value {
+    let mut value = json!({"name": attribute.name});
+    if let Some(text) = &attribute.text {
+        value["text"] = json!(text.value);
+    }
+    if let Some(scalar) = &attribute.scalar {
+        value["scalar"] = json!(scalar.value);
+    }
+    if let Some(ranges) = &attribute.ranges {
+        let range = |range: &v1::value::Range| json!({"begin": range.begin, "end": range.end});
+        value["ranges"] = ranges.range.iter().map(range).collect();
+    }
+    if let Some(set) = &attribute.set {
+        value["set"] = json!(set.item);
+    }
+    value
+}
+
+/// Lets a pod that backs off launch at once. The GUI writes `/v2/queue//team/web/delay`.
+pub(super) async fn reset_delay(
+    State(context): State<Context>,
+    Path(rest): Path<String>,
+) -> Result<Response, Failure> {
+    let path = rest.trim_end_matches('/').strip_suffix("/delay");
+    let path = path.ok_or_else(|| Failure::not_found("there is nothing at this path"))?;
+    let id: PodId = format!("/{path}").parse().map_err(BadTarget::from)?;
+    context.scheduler.command(Command::ResetDelay(id)).await??;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 pub(super) async fn deployments(State(context): State<Context>) -> Result<Response, Failure> {
@@ -104,4 +151,34 @@ pub(super) async fn deployments(State(context): State<Context>) -> Result<Respon
         })
         .collect();
     Ok(Json(deployments).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offers_are_shown_in_marathons_shape() {
+        let offered = |name: &str, amount| Offered {
+            name: name.to_owned(),
+            role: "*".to_owned(),
+            amount,
+        };
+        assert_eq!(
+            resource(&offered("cpus", Amount::Scalar(0.5))),
+            json!({"name": "cpus", "role": "*", "scalar": 0.5})
+        );
+        assert_eq!(
+            resource(&offered("ports", Amount::Ranges(vec![(1, 2)]))),
+            json!({"name": "ports", "role": "*", "ranges": [{"begin": 1, "end": 2}]})
+        );
+        let rack = v1::Attribute {
+            name: "rack".to_owned(),
+            text: Some(v1::value::Text {
+                value: "a".to_owned(),
+            }),
+            ..Default::default()
+        };
+        assert_eq!(attribute(&rack), json!({"name": "rack", "text": "a"}));
+    }
 }

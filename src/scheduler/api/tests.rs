@@ -9,12 +9,12 @@ use axum::{
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Context, router};
+use super::{Address, Context, router};
 use crate::{
     pod::{Profile, task_group},
     scheduler::{
         core::{Effect, Event, Settings},
-        service::{Master, Service},
+        service::{Master, Replaced, Service},
         store::Sqlite,
     },
 };
@@ -23,7 +23,7 @@ use crate::{
 struct NoMaster;
 
 impl Master for NoMaster {
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> Result<Event, Replaced> {
         std::future::pending().await
     }
 
@@ -49,6 +49,10 @@ struct Answer {
 
 impl Api {
     fn start() -> Self {
+        Api::listening("127.0.0.1:8080", Some("here"))
+    }
+
+    fn listening(listen: &str, hostname: Option<&str>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Sqlite::open(&directory.path().join("state.db")).unwrap();
         let settings = Settings::new(task_group::Options {
@@ -61,7 +65,8 @@ impl Api {
         let context = Context {
             scheduler,
             profile: Arc::new(Profile::default()),
-            address: "here:8080".to_owned(),
+            address: Address::new(listen.parse().unwrap(), hostname),
+            framework: Arc::default(),
             master: "http://there:5050".to_owned(),
         };
         Api {
@@ -452,4 +457,144 @@ async fn the_history_outlives_the_pod_but_is_listed_only_with_it() {
     let versions = api.get("/v2/pods/team/web::versions").await.body;
     assert_eq!(versions.as_array().unwrap().len(), 2);
     assert_eq!(versions[0], first);
+}
+
+#[tokio::test]
+async fn who_listens_everywhere_is_where_the_caller_found_it() {
+    let api = Api::listening("0.0.0.0:8080", None);
+    let ask = async |method: Method, path: &str, body: String| {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("Host", "pods.example:80");
+        let response = api
+            .router
+            .clone()
+            .oneshot(request.body(Body::from(body)).unwrap())
+            .await
+            .unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        (
+            parts.headers,
+            serde_json::from_slice::<Value>(&bytes).unwrap_or_default(),
+        )
+    };
+    let (headers, _) = ask(Method::POST, "/v2/pods", pod("x", 1).to_string()).await;
+    assert_eq!(headers["location"], "http://pods.example:80/team/web");
+    assert_eq!(headers["x-marathon-leader"], "http://pods.example:80");
+    let (_, leader) = ask(Method::GET, "/v2/leader", String::new()).await;
+    assert_eq!(leader, json!({"leader": "pods.example:80"}));
+    let (_, info) = ask(Method::GET, "/v2/info", String::new()).await;
+    assert_eq!(info["leader"], "pods.example:80");
+}
+
+#[tokio::test]
+async fn fields_without_effect_are_told_in_headers_only() {
+    let api = Api::start();
+    let mut misspelt = pod("x", 1);
+    misspelt["enviroment"] = json!({"A": "b"});
+    misspelt["\u{e9}\"\n"] = json!(1);
+    misspelt["version"] = json!("2017-01-03T18:21:19.310Z");
+    for answer in [
+        api.post(&misspelt).await,
+        api.send(Method::PUT, "/v2/pods/team/web?force", misspelt.to_string())
+            .await,
+    ] {
+        let warnings: Vec<_> = answer
+            .headers
+            .get_all("Warning")
+            .iter()
+            .map(|w| w.to_str().unwrap())
+            .collect();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        let meant = "299 podling \"enviroment is not a field of a pod and has no effect; did you mean `environment`?\"";
+        assert!(warnings.contains(&meant), "{warnings:?}");
+        assert!(answer.body.get("warnings").is_none() && answer.body["id"] == "/team/web");
+    }
+    let fine = api
+        .send(Method::PUT, "/v2/pods/team/web?force", pod("y", 1).to_string())
+        .await;
+    assert!(!fine.headers.contains_key("Warning"));
+}
+
+#[tokio::test]
+async fn a_group_is_no_pod() {
+    let api = Api::start();
+    api.post(&pod("x", 1)).await;
+    let mut group = pod("x", 1);
+    group["id"] = json!("/team");
+    for answer in [
+        api.post(&group).await,
+        api.send(Method::PUT, "/v2/pods/team", group.to_string()).await,
+    ] {
+        assert_eq!(answer.status, 422);
+        assert_eq!(answer.body["message"], "Object is not valid");
+        assert_eq!(answer.body["details"][0]["path"], "/id");
+        let words = answer.body["details"][0]["errors"][0].as_str().unwrap();
+        assert!(
+            words.starts_with("Groups and Pods may not have the same identifier"),
+            "{words}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_delay_of_what_waits_is_lifted() {
+    let api = Api::start();
+    api.post(&pod("x", 1)).await;
+    for path in ["/v2/queue/team/web/delay", "/v2/queue//team/web/delay"] {
+        assert_eq!(
+            api.send(Method::DELETE, path, Body::empty()).await.status,
+            204,
+            "{path}"
+        );
+    }
+    let unknown = api.send(Method::DELETE, "/v2/queue/x/delay", Body::empty()).await;
+    assert_eq!(unknown.status, 404);
+    assert_eq!(
+        unknown.body,
+        json!({"message": "Application /x not found in tasks queue."})
+    );
+    assert_eq!(
+        api.send(Method::DELETE, "/v2/queue/x", Body::empty())
+            .await
+            .status,
+        404
+    );
+}
+
+#[tokio::test]
+async fn the_queue_names_every_reason_even_those_that_did_not_occur() {
+    let api = Api::start();
+    api.post(&pod("x", 1)).await;
+    let queue = api.get("/v2/queue").await.body;
+    let steps = queue["queue"][0]["processedOffersSummary"]["rejectSummaryLastOffers"]
+        .as_array()
+        .unwrap()
+        .clone();
+    let reasons: Vec<_> = steps
+        .iter()
+        .map(|step| step["reason"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            "UnfulfilledRole",
+            "UnfulfilledConstraint",
+            "NoCorrespondingReservationFound",
+            "AgentMaintenance",
+            "InsufficientCpus",
+            "InsufficientMemory",
+            "InsufficientDisk",
+            "InsufficientGpus",
+            "InsufficientPorts",
+            "DeclinedScarceResources"
+        ]
+    );
+    assert!(
+        steps
+            .iter()
+            .all(|step| step["declined"] == 0 && step["processed"] == 0)
+    );
 }

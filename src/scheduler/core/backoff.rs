@@ -15,6 +15,8 @@ pub struct Backoff {
 struct Current {
     delay: Duration,
     since: Duration,
+    /// When it became so long.
+    grown: Duration,
 }
 
 fn seconds(value: f64) -> Duration {
@@ -22,17 +24,26 @@ fn seconds(value: f64) -> Duration {
 }
 
 impl Backoff {
-    /// One instance failed: the first time the delay is the plain one, then it grows.
+    /// An instance failed: the first time the delay is the plain one, then it grows, once for each round of launches.
+    /// What fails while the delay runs was launched before it began: a node that goes down takes fifty instances with
+    /// it and is one failure.
     pub fn failed(&mut self, now: Duration, policy: &model::Backoff) {
         let most = seconds(policy.max_launch_delay);
         let delay = match self.current {
             None => seconds(policy.backoff),
+            Some(current) if now < current.grown.saturating_add(current.delay) => return,
             Some(current) => seconds(current.delay.as_secs_f64() * policy.backoff_factor),
         };
         self.current = Some(Current {
             delay: delay.min(most),
             since: now,
+            grown: now,
         });
+    }
+
+    /// Something has failed lately.
+    pub fn is_active(&self) -> bool {
+        self.current.is_some()
     }
 
     /// An instance came a step further: the delay keeps its size and starts anew.
@@ -45,7 +56,11 @@ impl Backoff {
     /// As it was stored, from `now`.
     pub fn restore(delay: Option<Duration>, now: Duration) -> Self {
         Backoff {
-            current: delay.map(|delay| Current { delay, since: now }),
+            current: delay.map(|delay| Current {
+                delay,
+                since: now,
+                grown: now,
+            }),
         }
     }
 
@@ -105,6 +120,22 @@ mod tests {
         assert!(backoff.until().is_some());
         backoff.expire(at(47), &POLICY);
         assert_eq!(backoff.until(), None);
+    }
+
+    #[test]
+    fn instances_that_fail_together_are_one_failure() {
+        let mut backoff = Backoff::default();
+        for _ in 0..50 {
+            backoff.failed(at(100), &POLICY);
+        }
+        assert_eq!(backoff.until(), Some(at(101)));
+        // Told late, but launched before the delay began.
+        backoff.failed(at(100) + Duration::from_millis(999), &POLICY);
+        assert_eq!(backoff.until(), Some(at(101)));
+        // The next round, on its way up when it fails.
+        backoff.progressed(at(101));
+        backoff.failed(at(101), &POLICY);
+        assert_eq!(backoff.until(), Some(at(103)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     effect::{Change, Notice},
     event::{Accepted, Refusal},
-    instance::Goal,
+    instance::{Goal, Instance},
     machine::{Core, Deployment, DeploymentKind, Out, PodState, StoredPod},
 };
 use crate::pod::{InstanceId, Pod, PodId};
@@ -15,6 +15,10 @@ impl Core {
         let key = pod.id.safe();
         if self.pods.contains_key(&key) {
             return Err(Refusal::Exists(pod.id));
+        }
+        if let Some(other) = self.kin(&key) {
+            let other = other.clone();
+            return Err(Refusal::Group { id: pod.id, other });
         }
         let version = self.versions.next(out.stamp.wall);
         pod.version = Some(version);
@@ -39,6 +43,41 @@ impl Core {
         Ok(Accepted {
             deployment: deployment.id,
             pod: Some(pod),
+            instances: Vec::new(),
+        })
+    }
+
+    /// A pod that would be a group of this one, or in the group that this one would be. A safe path holds `_` only
+    /// for the slashes of the path.
+    fn kin(&self, key: &str) -> Option<&PodId> {
+        let parents = key.match_indices('_').filter_map(|(end, _)| key.get(..end));
+        let parent = parents.filter_map(|parent| self.pods.get(parent)).next();
+        let below = format!("{key}_");
+        let child = || {
+            self.pods
+                .range(below.clone()..)
+                .next()
+                .filter(|(found, _)| found.starts_with(&below))
+                .map(|(_, state)| state)
+        };
+        parent.or_else(child).map(|state| &state.stored.pod.id)
+    }
+
+    /// Launches again what waits for nothing but its delay.
+    pub(super) fn reset_delay(&mut self, id: &PodId, out: &mut Out) -> Result<Accepted, Refusal> {
+        let key = id.safe();
+        let state = self
+            .pods
+            .get_mut(&key)
+            .filter(|state| state.instances.values().any(Instance::is_scheduled))
+            .ok_or_else(|| Refusal::NotQueued(id.clone()))?;
+        state.backoff.reset();
+        out.store(state.trouble());
+        let pod = Some(state.stored.pod.clone());
+        self.note_waiting(&key, true, out);
+        Ok(Accepted {
+            deployment: out.chance.uuid(),
+            pod,
             instances: Vec::new(),
         })
     }
@@ -84,6 +123,7 @@ impl Core {
             state.backoff.reset();
             out.store(state.trouble());
         }
+        state.offers.forget();
         out.store(Change::Version(pod.clone()));
         out.store(Change::Pod(state.stored.clone()));
         out.tell(Notice::PodUpdated(pod.id.clone()));
@@ -158,7 +198,8 @@ impl Core {
 impl PodState {
     fn locked(&self, force: bool) -> Result<(), Refusal> {
         match self.stored.deployment {
-            Some(deployment) if !force => Err(Refusal::Locked {
+            // What cannot go on must not stand in the way of its own repair.
+            Some(deployment) if !force && self.stuck().is_none() => Err(Refusal::Locked {
                 deployment: deployment.id,
             }),
             _ => Ok(()),

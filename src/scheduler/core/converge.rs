@@ -48,12 +48,12 @@ impl Core {
 
 impl PodState {
     /// An instance of the configuration that is wanted now.
-    fn is_current(&self, instance: &Instance) -> bool {
+    pub(super) fn is_current(&self, instance: &Instance) -> bool {
         instance.config == self.stored.config
     }
 
     /// By the checks it was launched with: a check that came later says nothing about it.
-    fn is_ready(&self, instance: &Instance) -> bool {
+    pub(super) fn is_ready(&self, instance: &Instance) -> bool {
         let edition = self.edition_of(instance);
         instance.is_ready(|container| edition.is_checked(container))
     }

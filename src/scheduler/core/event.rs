@@ -41,6 +41,8 @@ pub struct Settings {
     /// An executor whose tasks have all ended is told to go when it has not gone by itself in this time.
     pub executor_patience: Duration,
     pub reconcile_interval: Duration,
+    /// How long after a subscription an agent that the master does not know may still come back to it.
+    pub agents_return: Duration,
     /// First pause before an unanswered reconciliation is asked again; doubles up to the interval.
     pub reconcile_retry: Duration,
 }
@@ -59,6 +61,8 @@ impl Settings {
             // It may wait for the agent to acknowledge its last word.
             executor_patience: Duration::from_secs(75),
             reconcile_interval: Duration::from_secs(600),
+            // As long as a master waits for the agents in its registry.
+            agents_return: Duration::from_secs(600),
             reconcile_retry: Duration::from_secs(1),
         }
     }
@@ -98,6 +102,8 @@ pub enum Command {
         instances: Vec<InstanceId>,
         wipe: bool,
     },
+    /// Whatever made the launches of a pod wait is repaired.
+    ResetDelay(PodId),
 }
 
 /// A command that was taken on.
@@ -117,6 +123,10 @@ pub enum Refusal {
     Exists(PodId),
     #[error("Pod '{0}' does not exist")]
     Unknown(PodId),
+    #[error("Groups and Pods may not have the same identifier: {id} and {other} are pods")]
+    Group { id: PodId, other: PodId },
+    #[error("Application {0} not found in tasks queue.")]
+    NotQueued(PodId),
     #[error(
         "App is locked by one or more deployments. Override with the option '?force=true'. View details at \
          '/v2/deployments/<DEPLOYMENT_ID>'."

@@ -233,6 +233,15 @@ impl Instance {
             })
     }
 
+    /// What the task that decided the instance's condition had to say.
+    pub fn words(&self) -> Option<String> {
+        let spoke = |task: &&InstanceTask| task.condition == self.condition && task.message.is_some();
+        self.tasks
+            .values()
+            .find(spoke)
+            .and_then(|task| task.message.clone())
+    }
+
     /// Task ids of what still runs, in the order of container names.
     pub fn live_tasks(&self) -> impl Iterator<Item = String> {
         self.tasks
@@ -288,8 +297,13 @@ impl InstanceTask {
         self.condition = condition;
         self.state = Some(status.state);
         self.healthy = status.healthy.or(self.healthy);
-        self.message.clone_from(&status.message);
-        self.reason = status.reason;
+        // A master that is asked repeats the state, but not the words that came with it.
+        let repeats =
+            status.reason() == v1::task_status::Reason::Reconciliation && before.state == Some(status.state);
+        if !repeats {
+            self.message.clone_from(&status.message);
+            self.reason = status.reason;
+        }
         if let Some(container) = &status.container_status {
             self.networks = container.network_infos.iter().map(addresses).collect();
         }

@@ -16,9 +16,10 @@ use super::{
     instance::{Condition, Instance},
     matching::Chance,
     offers::{OfferLog, OfferStance},
+    reconcile::Questions,
 };
 use crate::{
-    mesos::v1,
+    mesos::v1::{self, TaskState},
     pod::{InstanceId, Pod, PodId, TaskName, Version},
 };
 
@@ -36,9 +37,7 @@ pub struct Core {
     timers: BTreeSet<(Duration, Timer)>,
     pub(super) offers: OfferStance,
     pub(super) versions: Versions,
-    unanswered: BTreeMap<String, Option<v1::AgentId>>,
-    reconcile_pause: Duration,
-    reconcile_due: Duration,
+    pub(super) questions: Questions,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -284,7 +283,6 @@ impl Core {
             .filter(|(_, state)| holds_scheduled(state))
             .map(|(key, _)| key.clone())
             .collect();
-        let reconcile_pause = settings.reconcile_retry;
         Core {
             settings,
             framework: saved.framework.map(|value| v1::FrameworkId { value }),
@@ -294,9 +292,7 @@ impl Core {
             timers,
             offers: OfferStance::default(),
             versions: Versions { newest },
-            unanswered: BTreeMap::new(),
-            reconcile_pause,
-            reconcile_due: Duration::ZERO,
+            questions: Questions::default(),
         }
     }
 
@@ -340,6 +336,7 @@ impl Core {
             Command::Update { pod, force } => self.update(pod, force, &mut out),
             Command::Remove { id, force } => self.remove(&id, force, &mut out),
             Command::Kill { pod, instances, wipe } => self.kill(&pod, &instances, wipe, &mut out),
+            Command::ResetDelay(id) => self.reset_delay(&id, &mut out),
         };
         (answer, self.finish(out))
     }
@@ -347,9 +344,11 @@ impl Core {
     // ---- the master
 
     fn registered(&mut self, framework: v1::FrameworkId, out: &mut Out) {
-        if self.framework.as_ref() != Some(&framework) {
+        let same = self.framework.as_ref() == Some(&framework);
+        if !same {
             out.store(Change::Framework(framework.value.clone()));
         }
+        self.questions.begin(same, &self.settings, out.stamp.now);
         out.tell(Notice::Registered {
             framework: framework.value.clone(),
         });
@@ -372,45 +371,16 @@ impl Core {
         }
     }
 
-    /// Asks for the state of everything that runs, and for what we do not know of.
-    fn reconcile(&mut self, out: &mut Out) {
-        let live = |instance: &Instance| {
-            let agent = instance.agent();
-            instance
-                .live_tasks()
-                .map(move |task| (task, agent.clone()))
-                .collect::<Vec<_>>()
-        };
-        self.unanswered = self
-            .pods
-            .values()
-            .flat_map(|state| state.instances.values())
-            .flat_map(live)
-            .collect();
-        self.reconcile_pause = self.settings.reconcile_retry;
-        self.ask(out);
-        out.send(Effect::Reconcile(Vec::new()));
-    }
-
-    fn ask(&mut self, out: &mut Out) {
-        if self.unanswered.is_empty() {
-            self.reconcile_pause = self.settings.reconcile_interval;
-        } else {
-            let task = |(id, agent): (&String, &Option<v1::AgentId>)| {
-                (v1::TaskId { value: id.clone() }, agent.clone())
-            };
-            out.send(Effect::Reconcile(self.unanswered.iter().map(task).collect()));
-        }
-        self.reconcile_due = out.stamp.now.saturating_add(self.reconcile_pause);
-        out.wake(self.reconcile_pause, Timer::Reconcile);
-        self.reconcile_pause = self
-            .reconcile_pause
-            .saturating_mul(2)
-            .min(self.settings.reconcile_interval);
-    }
-
     fn updated(&mut self, status: &v1::TaskStatus, out: &mut Out) {
-        self.unanswered.remove(&status.task_id.value);
+        if self.is_only_away(status, out.stamp.now) {
+            let away = v1::TaskStatus {
+                state: TaskState::TaskUnreachable as i32,
+                ..status.clone()
+            };
+            self.take_status(&away, out);
+            return;
+        }
+        self.questions.answered(&status.task_id.value);
         self.take_status(status, out);
         // Only what carries a uuid wants an answer, and only after it is stored.
         if let (Some(uuid), Some(agent)) = (&status.uuid, &status.agent_id) {
@@ -516,9 +486,8 @@ impl Core {
                 Timer::Offers if self.connected => self.release_held(out),
                 Timer::Offers => {}
                 // Each subscription begins a round of its own; the timer of an earlier one means nothing.
-                Timer::Reconcile if !self.connected || at < self.reconcile_due => {}
-                Timer::Reconcile if self.unanswered.is_empty() => self.reconcile(out),
-                Timer::Reconcile => self.ask(out),
+                Timer::Reconcile if !self.connected || !self.questions.are_due(at) => {}
+                Timer::Reconcile => self.ask_again(out),
                 Timer::Pod(key) => {
                     self.offers.revive |= self.waiting.contains(&key);
                     self.converge(&key, out);

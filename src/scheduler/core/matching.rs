@@ -1,6 +1,6 @@
 //! Which offer can hold an instance, and why another cannot (mapping reference, section 14).
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::Serialize;
 
@@ -26,6 +26,22 @@ pub enum Reason {
     InsufficientGpus,
     InsufficientPorts,
     DeclinedScarceResources,
+}
+
+impl Reason {
+    /// All, in the order of the funnel.
+    pub const ALL: [Reason; 10] = [
+        Reason::UnfulfilledRole,
+        Reason::UnfulfilledConstraint,
+        Reason::NoCorrespondingReservationFound,
+        Reason::AgentMaintenance,
+        Reason::InsufficientCpus,
+        Reason::InsufficientMemory,
+        Reason::InsufficientDisk,
+        Reason::InsufficientGpus,
+        Reason::InsufficientPorts,
+        Reason::DeclinedScarceResources,
+    ];
 }
 
 /// A reason with its figures, for people.
@@ -63,8 +79,26 @@ pub struct Pool {
     /// Executors of ours that the agent still has.
     executors: BTreeSet<String>,
     role: String,
+    attributes: Arc<[v1::Attribute]>,
+    /// Counted once for all who compare.
+    room: (Milli, Milli),
     scalars: Vec<Scalar>,
     ports: Vec<Ports>,
+}
+
+/// What an offer had of one resource when it was looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offered {
+    pub name: String,
+    pub role: String,
+    pub amount: Amount,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Amount {
+    Scalar(f64),
+    /// Inclusive.
+    Ranges(Vec<(u16, u16)>),
 }
 
 #[derive(Debug, Clone)]
@@ -128,9 +162,12 @@ impl Pool {
             hostname: offer.hostname.clone(),
             executors: offer.executor_ids.iter().map(|id| id.value.clone()).collect(),
             role: role.unwrap_or_else(|| "*".to_owned()),
+            attributes: offer.attributes.as_slice().into(),
+            room: (0, 0),
             scalars,
             ports,
         }
+        .measure()
     }
 
     /// Why this instance cannot come here yet, if the executor of its last run has not ended. The id stays the same over
@@ -143,17 +180,106 @@ impl Pool {
         })
     }
 
-    /// Takes what one instance needs, or leaves the pool as it is and says everything that is missing.
-    pub fn take(&mut self, pod: &Pod, chance: &mut Chance) -> Result<Allocation, Vec<Refused>> {
+    pub fn attributes(&self) -> &Arc<[v1::Attribute]> {
+        &self.attributes
+    }
+
+    /// What is left, entry by entry.
+    pub fn offered(&self) -> Vec<Offered> {
+        let entry = |entry: &v1::Resource, amount| Offered {
+            name: entry.name.clone(),
+            role: reserved_for(entry).to_owned(),
+            amount,
+        };
+        let scalars = self.scalars.iter().map(|source| {
+            let amount = Amount::Scalar(scalar(source.left).value);
+            entry(&source.entry, amount)
+        });
+        let ports = self
+            .ports
+            .iter()
+            .map(|source| entry(&source.entry, Amount::Ranges(source.ranges.clone())));
+        scalars.chain(ports).collect()
+    }
+
+    /// How much is left of what runs out first: cpus, then memory.
+    pub fn room(&self) -> (i64, i64) {
+        self.room
+    }
+
+    fn measure(mut self) -> Self {
+        let left = |name: &str| {
+            self.scalars
+                .iter()
+                .filter(|source| source.entry.name == name)
+                .fold(0, |sum: Milli, source| sum.saturating_add(source.left))
+        };
+        self.room = (left("cpus"), left("mem"));
+        self
+    }
+
+    /// Why nothing of it may be used for this pod, if that is so.
+    fn wrong_role(&self, pod: &Pod, accepted: &BTreeSet<&str>) -> Option<Refused> {
+        let refused = |detail| Refused {
+            reason: Reason::UnfulfilledRole,
+            detail,
+        };
         if self.role != pod.role {
             let detail = format!("offered to role {}, the pod's is {}", self.role, pod.role);
-            return Err(vec![Refused {
-                reason: Reason::UnfulfilledRole,
-                detail,
-            }]);
+            return Some(refused(detail));
+        }
+        let entries = self.scalars.iter().map(|source| &source.entry);
+        let entries = entries.chain(self.ports.iter().map(|source| &source.entry));
+        let there: BTreeSet<&str> = entries.map(reserved_for).collect();
+        (there.is_disjoint(accepted) && !there.is_empty()).then(|| {
+            let names = |roles: &BTreeSet<&str>| roles.iter().copied().collect::<Vec<_>>().join(", ");
+            refused(format!(
+                "its resources are of role {}, acceptedResourceRoles wants {}",
+                names(&there),
+                names(accepted)
+            ))
+        })
+    }
+
+    /// What is missing of a resource, in words.
+    fn shortage(&self, name: &str, pieces: &[Milli], accepted: &BTreeSet<&str>) -> String {
+        let amount = |milli: Milli| scalar(milli).value;
+        let (usable, others): (Vec<&Scalar>, Vec<&Scalar>) = self
+            .scalars
+            .iter()
+            .filter(|source| source.entry.name == name)
+            .partition(|source| accepted.contains(reserved_for(&source.entry)));
+        let sum = |sources: &[&Scalar]| sources.iter().map(|source| source.left).sum::<Milli>();
+        let wanted: Milli = pieces.iter().sum();
+        let mut words = format!(
+            "needs {} {name}, {} offered",
+            amount(wanted),
+            amount(sum(&usable))
+        );
+        if wanted <= sum(&usable) {
+            let join = |amounts: &mut dyn Iterator<Item = Milli>| {
+                let words: Vec<String> = amounts.map(|milli| amount(milli).to_string()).collect();
+                words.join(" + ")
+            };
+            words.push_str(&format!(
+                " in parts of {}, into which its pieces of {} do not fit",
+                join(&mut usable.iter().map(|source| source.left)),
+                join(&mut pieces.iter().copied().filter(|piece| *piece > 0))
+            ));
+        }
+        if !others.is_empty() {
+            words.push_str(&format!(" ({} more for other roles)", amount(sum(&others))));
+        }
+        words
+    }
+
+    /// Takes what one instance needs, or leaves the pool as it is and says everything that is missing.
+    pub fn take(&mut self, pod: &Pod, chance: &mut Chance) -> Result<Allocation, Vec<Refused>> {
+        let accepted = accepted_roles(pod);
+        if let Some(refused) = self.wrong_role(pod, &accepted) {
+            return Err(vec![refused]);
         }
         let mut rest = self.clone();
-        let accepted = accepted_roles(pod);
         let mut refused = Vec::new();
         let executor = &pod.executor_resources;
         let mut allocation = Allocation {
@@ -187,15 +313,11 @@ impl Pool {
                 }
             }
             if short {
-                let wanted: f64 = own + (0..pod.containers.len()).map(of).sum::<f64>();
-                let offered = scalar(
-                    self.scalars
-                        .iter()
-                        .filter(|s| s.entry.name == name)
-                        .map(|s| s.left)
-                        .sum(),
-                );
-                let detail = format!("{wanted} {name} wanted in pieces, {} offered", offered.value);
+                let pieces: Vec<Milli> = std::iter::once(own)
+                    .chain((0..pod.containers.len()).map(of))
+                    .map(milli)
+                    .collect();
+                let detail = self.shortage(name, &pieces, &accepted);
                 refused.push(Refused { reason, detail });
             }
         }
@@ -206,7 +328,7 @@ impl Pool {
         (allocation.host_ports, allocation.ports) = rest
             .take_ports(pod, &accepted, chance)
             .map_err(|refused| vec![refused])?;
-        *self = rest;
+        *self = rest.measure();
         Ok(allocation)
     }
 

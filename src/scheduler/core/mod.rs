@@ -10,7 +10,8 @@
 //! * `converge`: what a pod needs next, from what it wants and what it has
 //! * [`instance`]: one copy of a pod and the condition its tasks put it in
 //! * [`matching`]: which offer can hold an instance, and why another cannot
-//! * `rollout`: how many old instances may go and new ones come
+//! * `reconcile`: what the master is asked about our tasks, and what its not knowing means
+//! * `rollout`: how many old instances may go and new ones come, and how far that is
 //! * [`status`]: the same state in the words of the API
 
 mod backoff;
@@ -22,6 +23,7 @@ pub mod instance;
 pub mod machine;
 pub mod matching;
 mod offers;
+mod reconcile;
 mod rollout;
 pub mod status;
 

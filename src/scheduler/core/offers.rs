@@ -4,14 +4,19 @@
 //! sends every offer back at once has to ask for it again each time. So offers that nobody waits for are held for a
 //! short while before they are declined and the master is told to be quiet.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     effect::{Change, Effect},
     event::Settings,
     instance::{Instance, InstanceTask, Placed},
     machine::{Core, Out, PodState, StoredPod, Timer, changed},
-    matching::{Pool, Refused},
+    matching::{Offered, Pool, Refused},
 };
 use crate::{
     mesos::v1,
@@ -29,8 +34,8 @@ pub(super) struct OfferStance {
     pub revive: bool,
     last_revive: Option<Duration>,
     last_use: Option<Duration>,
-    /// Offers nobody waits for yet, the oldest first, with the time they came.
-    held: VecDeque<(Duration, v1::Offer)>,
+    /// Offers nobody waits for yet, the oldest first.
+    held: VecDeque<Table>,
 }
 
 impl OfferStance {
@@ -44,7 +49,7 @@ impl OfferStance {
 
     /// An offer that the master took back.
     pub fn rescinded(&mut self, offer: &v1::OfferId) {
-        self.held.retain(|(_, held)| held.id != *offer);
+        self.held.retain(|held| held.pool.offer != *offer);
     }
 }
 
@@ -54,6 +59,8 @@ pub(super) struct OfferLog {
     pub processed: u64,
     pub unused: u64,
     pub latest: VecDeque<UnusedOffer>,
+    /// Every offer since the last launch or change was of no use.
+    pub fruitless: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -61,8 +68,22 @@ pub struct UnusedOffer {
     pub offer: String,
     pub agent: String,
     pub host: String,
+    pub resources: Vec<Offered>,
+    pub attributes: Arc<[v1::Attribute]>,
     pub refused: Vec<Refused>,
     pub at: Version,
+}
+
+impl UnusedOffer {
+    /// All that was wrong with it, in one sentence.
+    pub fn why(&self) -> String {
+        let details: Vec<&str> = self
+            .refused
+            .iter()
+            .map(|refused| refused.detail.as_str())
+            .collect();
+        details.join("; ")
+    }
 }
 
 /// Offers remembered for each pod, one for each agent.
@@ -80,22 +101,45 @@ impl OfferLog {
             offer: pool.offer.value.clone(),
             agent: pool.agent.value.clone(),
             host: pool.hostname.clone(),
+            resources: pool.offered(),
+            attributes: pool.attributes().clone(),
             refused,
             at,
         });
     }
+
+    /// The pod is another one now: what was wrong with offers says nothing any more.
+    pub fn forget(&mut self) {
+        self.latest.clear();
+        self.fruitless = false;
+    }
 }
+
+/// An offer at hand, and what it is used for.
+#[derive(Debug)]
+struct Table {
+    /// When it came.
+    since: Duration,
+    pool: Pool,
+    operations: Vec<v1::offer::Operation>,
+}
+
+/// Where an instance of a pod goes first: to the agent that has the fewest of it, then to the one with most room; ties
+/// go to the offer that came first. The greatest is taken first.
+type Preference = (Reverse<usize>, (i64, i64), Reverse<usize>);
 
 impl Core {
     pub(super) fn offered(&mut self, offers: Vec<v1::Offer>, out: &mut Out) {
         let now = out.stamp.now;
-        self.offers
-            .held
-            .extend(offers.into_iter().map(|offer| (now, offer)));
+        self.offers.held.extend(offers.iter().map(|offer| Table {
+            since: now,
+            pool: Pool::new(offer),
+            operations: Vec::new(),
+        }));
         if !self.waiting.is_empty() {
             self.place_on_held(out);
         }
-        if let Some((since, _)) = self.offers.held.front() {
+        if let Some(Table { since, .. }) = self.offers.held.front() {
             let linger = self
                 .settings
                 .offer_linger
@@ -110,36 +154,35 @@ impl Core {
             return;
         };
         let now = out.stamp.now;
-        let mut useless = Vec::new();
-        for (since, offer) in std::mem::take(&mut self.offers.held) {
-            if self.waiting.is_empty() {
-                self.offers.held.push_back((since, offer));
+        let tables = self.offers.held.make_contiguous();
+        for key in self.waiting.clone() {
+            let Some(state) = self.pods.get_mut(&key) else {
+                continue;
+            };
+            if state.backoff.until().is_some_and(|until| until > now) {
                 continue;
             }
-            let mut pool = Pool::new(&offer);
-            let mut operations = Vec::new();
-            for key in self.waiting.clone() {
-                let Some(state) = self.pods.get_mut(&key) else {
-                    continue;
-                };
-                if state.backoff.until().is_some_and(|until| until > now) {
-                    continue;
-                }
-                place(&self.settings, &framework, state, &mut pool, &mut operations, out);
-                if !state.instances.values().any(Instance::is_scheduled) {
-                    self.waiting.remove(&key);
-                }
-            }
-            if operations.is_empty() {
-                useless.push(offer.id);
-            } else {
-                self.offers.last_use = Some(now);
-                out.send(Effect::Accept {
-                    offer: offer.id,
-                    operations,
-                });
+            place(&self.settings, &framework, state, tables, out);
+            if !state.instances.values().any(Instance::is_scheduled) {
+                self.waiting.remove(&key);
             }
         }
+        let mut useless = Vec::new();
+        let (waits, last_use) = (!self.waiting.is_empty(), &mut self.offers.last_use);
+        self.offers.held.retain_mut(|table| {
+            if !table.operations.is_empty() {
+                *last_use = Some(now);
+                out.send(Effect::Accept {
+                    offer: table.pool.offer.clone(),
+                    operations: std::mem::take(&mut table.operations),
+                });
+                return false;
+            }
+            if waits {
+                useless.push(table.pool.offer.clone());
+            }
+            !waits
+        });
         if !useless.is_empty() {
             let refuse = self.settings.decline_waiting;
             out.send(Effect::Decline {
@@ -153,14 +196,14 @@ impl Core {
     pub(super) fn release_held(&mut self, out: &mut Out) {
         let now = out.stamp.now;
         let mut declined = Vec::new();
-        while let Some((since, offer)) = self.offers.held.pop_front() {
-            let until = since.saturating_add(self.settings.offer_linger);
+        while let Some(table) = self.offers.held.pop_front() {
+            let until = table.since.saturating_add(self.settings.offer_linger);
             if until > now {
                 out.wake(until - now, Timer::Offers);
-                self.offers.held.push_front((since, offer));
+                self.offers.held.push_front(table);
                 break;
             }
-            declined.push(offer.id);
+            declined.push(table.pool.offer);
         }
         if !declined.is_empty() {
             let refuse = self.settings.decline_idle;
@@ -228,45 +271,74 @@ impl Core {
     }
 }
 
-/// Places as many waiting instances of a pod on an offer as it can hold.
+/// Places as many waiting instances of a pod as the offers can hold, spread over their agents.
 fn place(
     settings: &Settings,
     framework: &v1::FrameworkId,
     state: &mut PodState,
-    pool: &mut Pool,
-    operations: &mut Vec<v1::offer::Operation>,
+    tables: &mut [Table],
     out: &mut Out,
 ) {
     let StoredPod {
         pod, version, config, ..
     } = state.stored.clone();
-    for instance in state
-        .instances
-        .values_mut()
-        .filter(|instance| instance.is_scheduled())
-    {
-        if let Some(refused) = pool.still_has(&instance.id) {
-            state.offers.refused(pool, vec![refused], out.stamp.wall);
-            if out.stamp.now.saturating_sub(instance.timers.waiting) >= settings.executor_patience {
-                out.send(Effect::Shutdown {
-                    executor: v1::ExecutorId {
-                        value: instance.id.executor_id(),
-                    },
-                    agent: pool.agent.clone(),
-                });
+    let mut placed: BTreeMap<&str, usize> = BTreeMap::new();
+    let agents = state.instances.values().filter_map(|i| i.placed.as_ref());
+    agents.for_each(|there| *placed.entry(&there.agent).or_default() += 1);
+    let preference = |count: usize, pool: &Pool, index: usize| -> Preference {
+        (Reverse(count), pool.room(), Reverse(index))
+    };
+    let mut preferences: BinaryHeap<Preference> = tables
+        .iter()
+        .enumerate()
+        .map(|(index, table)| {
+            let count = placed.get(table.pool.agent.value.as_str()).copied();
+            preference(count.unwrap_or(0), &table.pool, index)
+        })
+        .collect();
+    for instance in state.instances.values_mut().filter(|i| i.is_scheduled()) {
+        // Where the executor of its last run still is; the others may go there.
+        let mut passed_over = Vec::new();
+        while let Some(first) = preferences.pop() {
+            let (Reverse(count), _, Reverse(index)) = first;
+            let Some(table) = tables.get_mut(index) else {
+                continue;
+            };
+            let pool = &mut table.pool;
+            if let Some(refused) = pool.still_has(&instance.id) {
+                state.offers.refused(pool, vec![refused], out.stamp.wall);
+                if out.stamp.now.saturating_sub(instance.timers.waiting) >= settings.executor_patience {
+                    out.send(Effect::Shutdown {
+                        executor: v1::ExecutorId {
+                            value: instance.id.executor_id(),
+                        },
+                        agent: pool.agent.clone(),
+                    });
+                }
+                passed_over.push(first);
+                continue;
             }
-            continue;
+            match pool.take(&pod, &mut out.chance) {
+                Ok(allocation) => {
+                    state.offers.processed = state.offers.processed.saturating_add(1);
+                    state.offers.fruitless = false;
+                    (instance.version, instance.config) = (version, config);
+                    let launched = launch(settings, framework, &pod, instance, pool, allocation, out);
+                    preferences.push(preference(count + 1, pool, index));
+                    table.operations.push(launched);
+                    break;
+                }
+                // No other instance of this pod fits either.
+                Err(refused) => {
+                    state.offers.fruitless = true;
+                    state.offers.refused(pool, refused, out.stamp.wall);
+                }
+            }
         }
-        let allocation = match pool.take(&pod, &mut out.chance) {
-            Ok(allocation) => allocation,
-            Err(refused) => {
-                state.offers.refused(pool, refused, out.stamp.wall);
-                return;
-            }
-        };
-        state.offers.processed = state.offers.processed.saturating_add(1);
-        (instance.version, instance.config) = (version, config);
-        operations.push(launch(settings, framework, &pod, instance, pool, allocation, out));
+        preferences.extend(passed_over);
+        if preferences.is_empty() {
+            return;
+        }
     }
 }
 

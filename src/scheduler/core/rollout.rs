@@ -1,5 +1,9 @@
 //! How a new configuration replaces an old one (mapping reference, section 19).
 
+use super::{
+    instance::Instance,
+    machine::{DeploymentKind, PodState},
+};
 use crate::pod::model::Upgrade;
 
 /// The instances of a pod, by configuration.
@@ -45,6 +49,50 @@ pub(super) fn plan(census: Census, upgrade: Upgrade) -> Moves {
             .wanted
             .saturating_sub(census.new)
             .min(maximum.saturating_sub(alive)),
+    }
+}
+
+/// How far the replacement of an older configuration has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Instances of the new configuration that are ready.
+    pub done: usize,
+    pub wanted: usize,
+    /// Why it does not get further, if it does not.
+    pub stuck: Option<String>,
+}
+
+impl PodState {
+    /// None while nothing is replaced.
+    pub fn progress(&self) -> Option<Progress> {
+        let rolling = self
+            .stored
+            .deployment
+            .is_some_and(|deployment| deployment.kind == DeploymentKind::Restart);
+        let done = |instance: &&Instance| self.is_current(instance) && self.is_ready(instance);
+        rolling.then(|| Progress {
+            done: self.instances.values().filter(done).count(),
+            wanted: self.stored.pod.scaling.instances as usize,
+            stuck: self.stuck(),
+        })
+    }
+
+    /// Why the running deployment makes no progress: what it launched has failed, or nothing that is offered fits.
+    pub fn stuck(&self) -> Option<String> {
+        self.stored.deployment?;
+        let failed = self.last_failure.as_ref().filter(|failed| {
+            // What failed before belongs to what this deployment is to replace.
+            failed.config == self.stored.config && self.backoff.is_active()
+        });
+        if let Some(failed) = failed {
+            let why = failed
+                .words()
+                .unwrap_or_else(|| format!("{:?}", failed.condition));
+            return Some(why);
+        }
+        let waits = self.offers.fruitless && self.instances.values().any(Instance::is_scheduled);
+        let unfit = self.offers.latest.back().filter(|_| waits)?;
+        Some(format!("no offer fits, {}: {}", unfit.host, unfit.why()))
     }
 }
 

@@ -46,10 +46,22 @@ pub struct PodStatus {
     pub status_since: Version,
     #[serde(skip_serializing_if = "none")]
     pub message: Option<String>,
+    /// While instances are replaced; not in Marathon.
+    #[serde(skip_serializing_if = "none")]
+    pub rollout: Option<Rollout>,
     pub instances: Vec<InstanceStatus>,
     pub termination_history: Vec<Termination>,
     pub last_updated: Version,
     pub last_changed: Version,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    pub done: usize,
+    pub wanted: usize,
+    #[serde(skip_serializing_if = "none")]
+    pub stuck: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -156,7 +168,7 @@ pub struct Waiting {
     pub delayed: Option<std::time::Duration>,
     pub processed: u64,
     pub unused: u64,
-    /// How many of the latest offers each reason turned away.
+    /// How many of the latest offers each reason turned away; those that turned away none are not there.
     pub reasons: BTreeMap<Reason, usize>,
     pub latest: Vec<UnusedOffer>,
 }
@@ -268,6 +280,11 @@ fn pod_status(state: &PodState, now: Version) -> PodStatus {
         status,
         status_since: since,
         message: explain(state),
+        rollout: state.progress().map(|progress| Rollout {
+            done: progress.done,
+            wanted: progress.wanted,
+            stuck: progress.stuck,
+        }),
         instances,
         termination_history: state.last_failure.iter().map(termination).collect(),
         last_updated: now,
@@ -275,26 +292,31 @@ fn pod_status(state: &PodState, now: Version) -> PodStatus {
     }
 }
 
-/// One sentence on why instances still wait, for those who ask.
+/// One sentence on what is under way and what holds it up, for those who ask.
 fn explain(state: &PodState) -> Option<String> {
+    if let Some(progress) = state.progress() {
+        let rolling = format!("rolling {}/{}", progress.done, progress.wanted);
+        return Some(match progress.stuck {
+            Some(why) => format!("{rolling}, stuck: {why}"),
+            None => rolling,
+        });
+    }
     let waiting = state
         .instances
         .values()
         .filter(|instance| instance.is_scheduled())
         .count();
-    let refused = state.offers.latest.back()?;
-    let why = refused
-        .refused
-        .iter()
-        .map(|refused| refused.detail.as_str())
-        .collect::<Vec<_>>()
-        .join("; ");
+    let unfit = state.offers.latest.back()?;
     (waiting > 0).then(|| {
         let waiting = match waiting {
             1 => "1 instance waits".to_owned(),
             _ => format!("{waiting} instances wait"),
         };
-        format!("{waiting} for an offer; the last one, of {}: {why}", refused.host)
+        format!(
+            "{waiting} for an offer; the last one, of {}: {}",
+            unfit.host,
+            unfit.why()
+        )
     })
 }
 
@@ -328,7 +350,7 @@ fn instance_status(pod: &Pod, instance: &Instance, now: Version) -> InstanceStat
         id: instance.id.to_string(),
         status,
         status_since: instance.since,
-        message: message.map(str::to_owned).or_else(|| first_message(instance)),
+        message: message.map(str::to_owned).or_else(|| instance.words()),
         agent_hostname: instance.placed.as_ref().map(|placed| placed.host.clone()),
         agent_id: instance.placed.as_ref().map(|placed| placed.agent.clone()),
         resources: total(pod),
@@ -342,16 +364,6 @@ fn instance_status(pod: &Pod, instance: &Instance, now: Version) -> InstanceStat
         last_changed: instance.since,
         role: pod.role.clone(),
     }
-}
-
-/// What the task that decided the instance's condition had to say.
-fn first_message(instance: &Instance) -> Option<String> {
-    let spoke = |task: &&InstanceTask| task.condition == instance.condition && task.message.is_some();
-    instance
-        .tasks
-        .values()
-        .find(spoke)
-        .and_then(|task| task.message.clone())
 }
 
 fn instance_state(pod: &Pod, instance: &Instance) -> (InstanceState, Option<&'static str>) {
@@ -497,7 +509,7 @@ fn termination(instance: &Instance) -> Termination {
         instance_id: instance.id.to_string(),
         started_at: instance.active_since.unwrap_or(instance.since),
         terminated_at: instance.since,
-        message: first_message(instance),
+        message: instance.words(),
         containers: containers.collect(),
     }
 }

@@ -146,6 +146,40 @@ fn what_is_reserved_for_others_is_left_alone() {
 }
 
 #[test]
+fn roles_that_are_not_accepted_are_told_as_such() {
+    let mut pod = pod(json!([container(1.0, json!([]))]));
+    pod.scheduling.placement.accepted_resource_roles = vec!["slave_public".to_owned()];
+    let refused = take(&pod, roomy(64.0)).unwrap_err();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].reason, Reason::UnfulfilledRole);
+    assert_eq!(
+        refused[0].detail,
+        "its resources are of role *, acceptedResourceRoles wants slave_public"
+    );
+}
+
+#[test]
+fn what_is_missing_is_told_in_exact_figures() {
+    let words = |cpus: f64, resources: Vec<v1::Resource>| {
+        let refused = take(&pod(json!([container(cpus, json!([]))])), resources).unwrap_err();
+        refused.into_iter().next().unwrap().detail
+    };
+    assert_eq!(words(64.0, roomy(4.0)), "needs 64.1 cpus, 4 offered");
+    let mut reserved = roomy(0.05);
+    reserved.push(resource("cpus", 10.0, Some("other")));
+    assert_eq!(
+        words(1.2, reserved),
+        "needs 1.3 cpus, 0.05 offered (10 more for other roles)"
+    );
+    let mut parts = roomy(0.6);
+    parts.push(resource("cpus", 0.6, None));
+    assert_eq!(
+        words(1.0, parts),
+        "needs 1.1 cpus, 1.2 offered in parts of 0.6 + 0.6, into which its pieces of 0.1 + 1 do not fit"
+    );
+}
+
+#[test]
 fn a_refused_instance_leaves_the_pool_as_it_was() {
     let mut pool = Pool::new(&offer(roomy(1.0)));
     let before = format!("{pool:?}");

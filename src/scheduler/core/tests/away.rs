@@ -57,6 +57,73 @@ fn a_new_framework_launches_again_what_went_with_the_old_one() {
 }
 
 #[test]
+fn a_master_with_an_empty_registry_does_not_make_us_kill_what_runs() {
+    let mut world = running(3);
+    let before = (world.instances("/p"), world.live());
+    world.master_is_empty();
+    for _ in 0..10 {
+        world.round();
+        world.now += Duration::from_secs(20);
+    }
+    let state = world.state("/p").unwrap();
+    assert!(
+        state
+            .instances
+            .iter()
+            .all(|instance| instance.status == InstanceState::Degraded),
+        "out of reach, not ended"
+    );
+    world.away = false;
+    world.settle();
+    assert_eq!((world.instances("/p"), world.live()), before);
+    assert_eq!(world.state("/p").unwrap().status, Overall::Stable);
+    assert!(world.kills.is_empty() && world.shutdowns.is_empty());
+}
+
+#[test]
+fn what_never_comes_back_to_an_empty_master_is_launched_again() {
+    let mut world = running(2);
+    let before = world.instances("/p");
+    world.master_is_empty();
+    // The agents are gone with all that was on them; others come.
+    world.tasks.clear();
+    world.executors.clear();
+    world.round();
+    world.now += settings().agents_return - Duration::from_secs(60);
+    world.round();
+    world.round();
+    assert_eq!(world.alive(), 0, "there is still time to come back");
+    // Offers come again, from others: the tasks stay unknown.
+    world.now += Duration::from_secs(60);
+    world.round();
+    world.round();
+    world.away = false;
+    world.settle();
+    assert_eq!(world.instances("/p"), before);
+    assert_eq!(world.alive(), 2);
+    assert!(world.live().iter().all(|task| task.ends_with(".2")));
+}
+
+#[test]
+fn the_repeated_state_of_a_task_does_not_replace_its_words() {
+    let mut world = running(1);
+    let task = world.live()[0].clone();
+    let says = |message: &str, reason: Option<v1::task_status::Reason>| {
+        Event::Update(Box::new(v1::TaskStatus {
+            message: Some(message.to_owned()),
+            reason: reason.map(|reason| reason as i32),
+            ..status(&task, TaskState::TaskRunning)
+        }))
+    };
+    world.step(says("listening on 80", None));
+    let reason = Some(v1::task_status::Reason::Reconciliation);
+    world.step(says("Reconciliation: Latest task state", reason));
+    let state = world.state("/p").unwrap();
+    let words = state.instances[0].containers[0].message.as_deref();
+    assert_eq!(words, Some("listening on 80"));
+}
+
+#[test]
 fn unreachable_instances_are_replaced_after_their_time_and_taken_back_before() {
     let mut world = running(1);
     let pod = {

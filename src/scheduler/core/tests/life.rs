@@ -183,11 +183,150 @@ fn what_cannot_be_placed_waits_and_says_why() {
     let state = world.state("/p").unwrap();
     assert_eq!(state.status, Overall::Degraded);
     let message = state.message.unwrap();
-    assert!(message.contains("cpus wanted in pieces, 0 offered"), "{message}");
+    assert!(message.contains("needs 0.9 cpus, 0 offered"), "{message}");
     let queue = world.core.queue(world.now);
+    let offered: Vec<&str> = queue[0].latest[0]
+        .resources
+        .iter()
+        .map(|offered| offered.name.as_str())
+        .collect();
+    assert_eq!(
+        offered,
+        ["cpus", "mem", "disk"],
+        "what the offer had is told with it"
+    );
     assert_eq!(queue[0].count, 2);
     assert_eq!(
         queue[0].reasons.keys().next(),
         Some(&matching::Reason::InsufficientCpus)
     );
+}
+
+/// A pod of two whose second version fails as soon as it starts.
+fn stuck_roll() -> World {
+    let mut world = running(2);
+    world.command(update(2, "bad")).unwrap();
+    // New instances are launched beside the old ones, and fail before they run.
+    for _ in 0..3 {
+        world.executors_end();
+        world.offer(50);
+        let (old, new): (Vec<_>, Vec<_>) = world
+            .live()
+            .into_iter()
+            .partition(|id| world.is_of_first_version(id));
+        assert_eq!((old.len(), new.len()), (4, 4), "the minimum stays");
+        for id in new {
+            world.fails(&id, "no such image");
+        }
+        world.now += std::time::Duration::from_secs(5);
+        world.step(Event::Tick);
+    }
+    world
+}
+
+#[test]
+fn a_roll_that_is_stuck_says_how_far_it_came_and_why() {
+    let world = stuck_roll();
+    let state = world.state("/p").unwrap();
+    assert_eq!(state.status, Overall::Stable, "as Marathon has it: enough serve");
+    assert_eq!(
+        state.message.as_deref(),
+        Some("rolling 0/2, stuck: no such image")
+    );
+    let rollout = state.rollout.unwrap();
+    assert_eq!((rollout.done, rollout.wanted), (0, 2));
+}
+
+#[test]
+fn a_stuck_deployment_does_not_lock_out_its_repair() {
+    let repair = || Command::Update {
+        pod: definition(2, "y"),
+        force: false,
+    };
+    let mut world = stuck_roll();
+    world.command(repair()).unwrap();
+    world.settle();
+    assert_eq!(
+        (world.state("/p").unwrap().status, world.alive()),
+        (Overall::Stable, 2)
+    );
+    assert!(world.state("/p").unwrap().rollout.is_none());
+
+    let mut world = stuck_roll();
+    let id: PodId = "/p".parse().unwrap();
+    world.command(Command::Remove { id, force: false }).unwrap();
+
+    // One that goes on as it should is locked.
+    let mut world = running(2);
+    world.command(update(2, "y")).unwrap();
+    assert!(matches!(
+        world.command(repair()),
+        Ok(_) | Err(Refusal::Locked { .. })
+    ));
+    let other = Command::Update {
+        pod: definition(3, "z"),
+        force: false,
+    };
+    assert!(matches!(world.command(other), Err(Refusal::Locked { .. })));
+
+    // What fits on no offer waits for ever, and may be made smaller.
+    let mut world = World::new();
+    world.connect();
+    world.slots = 0;
+    world.command(Command::Create(definition(2, "x"))).unwrap();
+    world.offer_exactly(offer(0));
+    world.command(repair()).unwrap();
+}
+
+#[test]
+fn a_pod_is_no_group_of_another() {
+    let named = |id: &str| {
+        let mut pod = definition(1, "x");
+        pod.id = id.parse().unwrap();
+        Command::Create(pod)
+    };
+    let mut world = World::new();
+    world.connect();
+    world.command(named("/g/a")).unwrap();
+    world.command(named("/h")).unwrap();
+    for (id, other) in [("/g", "/g/a"), ("/g/a/b", "/g/a"), ("/h/x/y", "/h")] {
+        let (id, other): (PodId, PodId) = (id.parse().unwrap(), other.parse().unwrap());
+        let refused = world.command(named(id.as_str())).unwrap_err();
+        assert_eq!(refused, Refusal::Group { id, other });
+    }
+    for fine in ["/g/b", "/g-a", "/ga", "/hh"] {
+        world.command(named(fine)).unwrap();
+    }
+}
+
+#[test]
+fn a_delay_that_is_lifted_lets_the_pod_launch_at_once() {
+    let mut world = running(1);
+    let task = world.live()[0].clone();
+    world.becomes(&task, TaskState::TaskFailed);
+    world.round();
+    assert_eq!(world.alive(), 0);
+    assert!(world.core.queue(world.now)[0].delayed.is_some());
+    world.command(Command::ResetDelay("/p".parse().unwrap())).unwrap();
+    world.executors_end();
+    world.round();
+    assert_eq!(world.alive(), 1);
+    let id: PodId = "/p".parse().unwrap();
+    world.settle();
+    let nothing = world.command(Command::ResetDelay(id.clone())).unwrap_err();
+    assert_eq!(nothing, Refusal::NotQueued(id));
+}
+
+#[test]
+fn a_node_that_goes_down_delays_its_pod_once() {
+    let mut world = running(50);
+    for task in world.live() {
+        world.becomes(&task, TaskState::TaskGone);
+    }
+    for update in std::mem::take(&mut world.updates) {
+        world.step(Event::Update(Box::new(update)));
+    }
+    world.executors.clear();
+    let delayed = world.core.queue(world.now)[0].delayed.unwrap();
+    assert!(delayed <= std::time::Duration::from_secs(2), "{delayed:?}");
 }

@@ -1,8 +1,9 @@
 //! What becomes of offers, and which are of no use yet.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{super::*, world::*};
+use crate::mesos::v1;
 
 #[test]
 fn an_instance_does_not_meet_the_executor_of_its_last_run() {
@@ -72,4 +73,83 @@ fn an_executor_that_does_not_end_is_told_to() {
     world.now += Duration::from_secs(100);
     world.offer(9);
     assert_eq!((world.alive(), &world.shutdowns), (0, &vec![executor]));
+}
+
+/// Offers of several agents, each with room for so many instances.
+fn offers_of(agents: &[(&str, usize)]) -> Event {
+    let of = |(agent, slots): &(&str, usize)| v1::Offer {
+        id: v1::OfferId {
+            value: format!("O-{agent}"),
+        },
+        agent_id: v1::AgentId {
+            value: (*agent).to_owned(),
+        },
+        hostname: (*agent).to_owned(),
+        ..offer(*slots)
+    };
+    Event::Offers(agents.iter().map(of).collect())
+}
+
+/// How many instances each agent has.
+fn spread(world: &World) -> BTreeMap<String, usize> {
+    let mut spread = BTreeMap::new();
+    for instance in world.core.all_instances() {
+        if let Some(placed) = &instance.placed {
+            *spread.entry(placed.agent.clone()).or_insert(0) += 1;
+        }
+    }
+    spread
+}
+
+#[test]
+fn instances_are_spread_over_agents_and_then_go_where_there_is_room() {
+    let placed = |agents: &[(&str, usize)], instances: usize| {
+        let mut world = World::new();
+        world.connect();
+        world
+            .command(Command::Create(definition(instances, "x")))
+            .unwrap();
+        let stamp = world.stamp();
+        drop(world.core.step(stamp, offers_of(agents)));
+        spread(&world)
+    };
+    let expected = |counts: &[(&str, usize)]| -> BTreeMap<String, usize> {
+        counts
+            .iter()
+            .map(|(agent, count)| ((*agent).to_owned(), *count))
+            .collect()
+    };
+    let even = [("A1", 9), ("A2", 9), ("A3", 9)];
+    assert_eq!(placed(&even, 3), expected(&[("A1", 1), ("A2", 1), ("A3", 1)]));
+    assert_eq!(placed(&even, 7), expected(&[("A1", 3), ("A2", 2), ("A3", 2)]));
+    // The one with most room first.
+    assert_eq!(placed(&[("A1", 2), ("A2", 9)], 1), expected(&[("A2", 1)]));
+    // A full agent does not keep the others from being used.
+    assert_eq!(
+        placed(&[("A1", 1), ("A2", 9)], 5),
+        expected(&[("A1", 1), ("A2", 4)])
+    );
+    assert_eq!(
+        placed(&[("A1", 1), ("A2", 1)], 5),
+        expected(&[("A1", 1), ("A2", 1)])
+    );
+}
+
+#[test]
+fn what_came_later_is_placed_beside_what_is_there() {
+    let mut world = World::new();
+    world.connect();
+    world.command(Command::Create(definition(2, "x"))).unwrap();
+    let stamp = world.stamp();
+    drop(world.core.step(stamp, offers_of(&[("A1", 9)])));
+    assert_eq!(spread(&world).values().sum::<usize>(), 2);
+    world.command(update(4, "x")).unwrap();
+    let stamp = world.stamp();
+    drop(
+        world
+            .core
+            .step(stamp, offers_of(&[("A1", 9), ("A2", 1), ("A3", 9)])),
+    );
+    let counts: Vec<usize> = spread(&world).into_values().collect();
+    assert_eq!(counts, [2, 1, 1]);
 }

@@ -20,6 +20,8 @@ enum Mishap {
     Finish(usize),
     Disconnect,
     Deaf,
+    EmptyMaster,
+    AgentsReturn,
     Crash { at: usize, by: usize },
     Round,
     Wait(u64),
@@ -37,6 +39,8 @@ fn mishaps() -> impl Strategy<Value = Vec<Mishap>> {
         (0usize..20).prop_map(Mishap::Finish),
         Just(Mishap::Disconnect),
         Just(Mishap::Deaf),
+        Just(Mishap::EmptyMaster),
+        Just(Mishap::AgentsReturn),
         (0usize..6, 0usize..5).prop_map(|(at, by)| Mishap::Crash { at, by }),
     ];
     let one = prop_oneof![
@@ -90,12 +94,14 @@ proptest! {
                     world.connect();
                 }
                 Mishap::Deaf => world.deaf = !world.deaf,
+                Mishap::EmptyMaster => world.master_is_empty(),
+                Mishap::AgentsReturn => world.away = false,
                 Mishap::Crash { at, by } => {
                     world.crash_at = Some(at);
                     match by {
                         0 => world.round(),
                         1 => world.step(Event::Tick),
-                        2 => world.offer(3),
+                        2 if !world.away => world.offer(3),
                         _ => drop(world.command(update(instances, &command.to_string()))),
                     }
                     world.restart();
@@ -108,7 +114,7 @@ proptest! {
             most = most.max(2 * instances + 1);
             prop_assert!(world.alive() <= 2 * most, "{} alive", world.alive());
         }
-        world.deaf = false;
+        (world.deaf, world.away) = (false, false);
         world.connected = false;
         world.updates.clear();
         world.step(Event::Disconnected);

@@ -83,6 +83,8 @@ pub(super) struct World {
     pub(super) slots: usize,
     /// Messages from the scheduler to the master vanish.
     pub(super) deaf: bool,
+    /// The master has an empty registry, and the agent has not come back to it.
+    pub(super) away: bool,
     pub(super) notices: Vec<Notice>,
     /// Dies before this effect of the step, if set.
     pub(super) crash_at: Option<usize>,
@@ -120,6 +122,7 @@ impl World {
             connected: false,
             slots: 100,
             deaf: false,
+            away: false,
             notices: Vec::new(),
             crash_at: None,
             crashed: false,
@@ -152,6 +155,10 @@ impl World {
     }
 
     pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        // The dead do no more.
+        if self.crashed {
+            return;
+        }
         let crash_at = self.crash_at.take();
         let mut sent = false;
         for (index, effect) in effects.into_iter().enumerate() {
@@ -212,11 +219,17 @@ impl World {
 
     pub(super) fn reconcile(&mut self, tasks: Vec<(v1::TaskId, Option<v1::AgentId>)>) {
         let asked: Vec<String> = match tasks.is_empty() {
+            true if self.away => return,
             true => self.tasks.keys().cloned().collect(),
             false => tasks.into_iter().map(|(task, _)| task.value).collect(),
         };
         for id in asked {
-            let state = self.tasks.get(&id).copied().unwrap_or(TaskState::TaskUnknown);
+            // Of an agent it knows, a master knows all.
+            let known = self.tasks.get(&id).copied().unwrap_or(TaskState::TaskGone);
+            let state = match self.away {
+                true => TaskState::TaskUnknown,
+                false => known,
+            };
             let mut status = status(&id, state);
             status.uuid = None;
             self.updates.push(status);
@@ -233,7 +246,9 @@ impl World {
             return;
         }
         self.tasks.insert(id.to_owned(), state);
-        self.updates.push(status(id, state));
+        if !self.away {
+            self.updates.push(status(id, state));
+        }
         if matches!(state, TaskState::TaskFailed | TaskState::TaskKilled) {
             let name = TaskName::parse(id).unwrap();
             for sibling in self.live() {
@@ -243,6 +258,31 @@ impl World {
                 }
             }
         }
+    }
+
+    /// One task fails with these words.
+    pub(super) fn fails(&mut self, id: &str, words: &str) {
+        self.becomes(id, TaskState::TaskFailed);
+        for update in self
+            .updates
+            .iter_mut()
+            .filter(|update| update.task_id.value == id)
+        {
+            update.message = Some(words.to_owned());
+        }
+        for update in std::mem::take(&mut self.updates) {
+            self.step(Event::Update(Box::new(update)));
+        }
+    }
+
+    /// Whether this task was launched from the first definition of its pod.
+    pub(super) fn is_of_first_version(&self, id: &str) -> bool {
+        let name = TaskName::parse(id).unwrap();
+        let first = self.store.versions.first().and_then(|pod| pod.version);
+        self.core
+            .instance(&name.instance)
+            .map(|instance| instance.version)
+            == first
     }
 
     pub(super) fn live(&self) -> Vec<String> {
@@ -284,6 +324,9 @@ impl World {
 
     /// Executors end a while after their last task.
     pub(super) fn executors_end(&mut self) {
+        if self.away {
+            return;
+        }
         let owner = |task: String| TaskName::parse(&task).unwrap().instance.executor_id();
         let busy: BTreeSet<String> = self.live().into_iter().map(owner).collect();
         for id in self.executors.clone() {
@@ -305,6 +348,16 @@ impl World {
         instances.collect::<std::collections::BTreeSet<_>>().len()
     }
 
+    /// Another master leads, and has never heard of the agent.
+    pub(super) fn master_is_empty(&mut self) {
+        self.connected = false;
+        self.updates.clear();
+        self.kills.clear();
+        self.away = true;
+        self.step(Event::Disconnected);
+        self.connect();
+    }
+
     pub(super) fn connect(&mut self) {
         self.connected = true;
         self.wants_offers = true;
@@ -321,12 +374,13 @@ impl World {
             self.outstanding = None;
         }
         let free = self.slots.saturating_sub(self.live().len());
-        if self.connected && self.wants_offers && self.outstanding.is_none() && free > 0 {
+        if self.connected && !self.away && self.wants_offers && self.outstanding.is_none() && free > 0 {
             self.offer(free);
         }
         self.executors_end();
         for id in std::mem::take(&mut self.kills) {
             match self.tasks.contains_key(&id) {
+                _ if self.away => self.updates.push(status(&id, TaskState::TaskUnknown)),
                 true => self.becomes(&id, TaskState::TaskKilled),
                 // The master does not know it: it reconciles.
                 false => self.updates.push(status(&id, TaskState::TaskLost)),
@@ -357,7 +411,8 @@ impl World {
 
     pub(super) fn restart(&mut self) {
         self.core = Core::restore(settings(), self.store.saved(), self.now);
-        self.crashed = false;
+        // It may not have come to the point at which it was to die.
+        (self.crashed, self.crash_at) = (false, None);
         self.connected = false;
         self.updates.clear();
         self.kills.clear();
