@@ -187,6 +187,12 @@ pub(super) fn is_pod(value: &Value) -> bool {
     value["id"].as_str().is_some_and(|id| id.starts_with('/'))
 }
 
+pub(super) fn are_words(value: &Value) -> bool {
+    value
+        .as_array()
+        .is_some_and(|items| items.iter().all(Value::is_string))
+}
+
 pub(super) fn are_pods(value: &Value) -> bool {
     value.as_array().is_some_and(|pods| pods.iter().all(is_pod))
 }

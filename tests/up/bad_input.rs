@@ -303,7 +303,7 @@ fn a_server_that_is_no_scheduler_is_told_from_one() {
             );
         }
     }
-    // JSON of another kind is shown as little as it says, by nobody's panic.
+    // JSON of another kind is not believed either.
     let url = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n[1,null]");
     for command in [
         &["list"][..],
@@ -312,7 +312,8 @@ fn a_server_that_is_no_scheduler_is_told_from_one() {
         &["versions", "a"],
         &["show", "a"],
     ] {
-        let (code, _, stderr) = output(podling().arg("pod").args(command).args(["--url", &url]));
-        assert_eq!((code, stderr.as_str()), (0, ""), "{command:?}");
+        let (code, stdout, stderr) = output(podling().arg("pod").args(command).args(["--url", &url]));
+        assert_eq!((code, stdout.as_str()), (1, ""), "{command:?}: {stderr}");
+        assert!(stderr.contains("is no scheduler"), "{command:?}: {stderr}");
     }
 }

@@ -192,7 +192,8 @@ impl Pod {
                 table::pod,
             ),
             Command::Versions { id } => {
-                let versions = client.get(&format!("/v2/pods{}::versions", pod_id(id)?), Value::is_array)?;
+                let versions =
+                    client.get(&format!("/v2/pods{}::versions", pod_id(id)?), client::are_words)?;
                 self.print(&versions, |versions| {
                     let lines: Vec<&str> = versions
                         .as_array()
