@@ -4,6 +4,9 @@ use std::{borrow::Cow, io};
 
 use super::{cgroup::CgroupError, seccomp::SeccompError, users::UserError};
 
+/// How the steps begin that are about a command itself: there is no such program, or nothing to run it with.
+pub(super) const EXEC: [&str; 2] = ["exec", "find what runs"];
+
 /// Why a runtime could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}")]
@@ -72,6 +75,17 @@ impl LaunchError {
     ) -> Self {
         let (step, source) = (step.into(), source.into());
         Self::new(member, Problem::Step { step, source })
+    }
+
+    /// The command itself could not be executed; whatever else can go wrong is the way to it.
+    pub fn is_of_exec(&self) -> bool {
+        let of_exec = |step: &str| EXEC.iter().any(|begin| step.starts_with(&format!("{begin} `")));
+        matches!(&self.problem, Problem::Step { step, .. } if of_exec(step))
+    }
+
+    /// What went wrong, without whose name.
+    pub fn problem(&self) -> String {
+        self.problem.to_string()
     }
 
     /// The definition is at fault, not this machine at this moment.

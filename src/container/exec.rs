@@ -3,7 +3,10 @@
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -45,6 +48,12 @@ pub enum ExecStreams {
     Terminal(Terminal),
 }
 
+/// Rooms of one member have different names.
+fn room_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("exec-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// What a command said and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Captured {
@@ -83,8 +92,18 @@ impl Running {
 }
 
 impl Entrance {
+    /// How sentences call the member.
+    pub fn member(&self) -> &str {
+        &self.confinement.plan.member
+    }
+
     /// Starts a command; `Ok` once the exec itself has succeeded.
     pub async fn exec(&self, plan: ExecPlan) -> Result<Executing, LaunchError> {
+        self.begin(plan, false).await
+    }
+
+    /// `enclosed`: in a room of its own, with which all that it starts can be ended, where there are cgroups.
+    async fn begin(&self, plan: ExecPlan, enclosed: bool) -> Result<Executing, LaunchError> {
         let member = &self.confinement.plan;
         let name = &member.member;
         let mut environment = member.environment.clone();
@@ -134,14 +153,19 @@ impl Entrance {
                 )
             })?),
         };
-        let into = cgroup.as_deref().and_then(MemberCgroup::clone_into);
-        let join = match &cgroup {
+        let refused = |error| LaunchError::new(name, Problem::Cgroup { error });
+        let room = match cgroup.as_ref().filter(|_| enclosed) {
             None => None,
-            Some(cgroup) => Some(
-                cgroup
-                    .join(into.is_some())
-                    .map_err(|error| LaunchError::new(name, Problem::Cgroup { error }))?,
-            ),
+            Some(cgroup) => Some(Arc::new(cgroup.room(&room_name()).map_err(refused)?)),
+        };
+        let into = room
+            .as_deref()
+            .or(cgroup.as_deref())
+            .and_then(MemberCgroup::clone_into);
+        let join = match (&cgroup, &room) {
+            (None, _) => None,
+            (Some(cgroup), None) => Some(cgroup.join(into.is_some()).map_err(refused)?),
+            (Some(cgroup), Some(room)) => Some(cgroup.join_room(room, into.is_some()).map_err(refused)?),
         };
         let join = join.as_ref().map_or(&[][..], |join| join.as_raw_fds());
         let script = setup::exec(&self.confinement, &task, &self.init, self.pod.as_ref(), join)
@@ -164,7 +188,7 @@ impl Entrance {
             },
         )?;
         let mut executing = Executing {
-            process,
+            process: process.with_cgroup(room.clone()),
             status,
             task: None,
             terminal: None,
@@ -194,21 +218,37 @@ impl Entrance {
     /// Runs a command to its end. Dropping the future kills it. Output beyond `limit` bytes is read and dropped, so
     /// that the command is not held up.
     pub async fn capture(&self, plan: ExecPlan, limit: usize) -> Result<Captured, LaunchError> {
+        let (captured, _) = self.listen(plan, limit, false).await?;
+        Ok(captured)
+    }
+
+    /// The same, and whatever the command has started ends with it, wherever it has hidden.
+    pub async fn capture_whole(&self, plan: ExecPlan, limit: usize) -> Result<Captured, LaunchError> {
+        let (captured, mut executing) = self.listen(plan, limit, true).await?;
+        executing.clear().await;
+        Ok(captured)
+    }
+
+    async fn listen(
+        &self,
+        plan: ExecPlan,
+        limit: usize,
+        enclosed: bool,
+    ) -> Result<(Captured, Executing), LaunchError> {
         let name = &self.confinement.plan.member;
         let failed = |error: std::io::Error| LaunchError::step(name, "make a pipe", error);
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
         let mut output = Receiver::from_owned_fd(read).map_err(failed)?;
         let write = Arc::new(write);
-        let mut executing = self
-            .exec(ExecPlan {
-                streams: ExecStreams::Descriptors {
-                    stdin: Arc::clone(&self.null),
-                    stdout: Arc::clone(&write),
-                    stderr: write,
-                },
-                ..plan
-            })
-            .await?;
+        let plan = ExecPlan {
+            streams: ExecStreams::Descriptors {
+                stdin: Arc::clone(&self.null),
+                stdout: Arc::clone(&write),
+                stderr: write,
+            },
+            ..plan
+        };
+        let mut executing = self.begin(plan, enclosed).await?;
         let mut captured = Captured {
             status: ExitStatus::Code(0),
             output: Vec::new(),
@@ -229,7 +269,7 @@ impl Entrance {
                     while let Ok(length @ 1..) = output.try_read(&mut buffer) {
                         captured.add(buffer.get(..length).unwrap_or_default(), limit);
                     }
-                    return Ok(captured);
+                    return Ok((captured, executing));
                 }
             }
         }
@@ -266,6 +306,12 @@ impl Executing {
         }
     }
 
+    /// Ends what it has left behind, if it had a room of its own.
+    async fn clear(&mut self) {
+        // The only error is that there is nothing to wait for.
+        let _ = self.process.gone().await;
+    }
+
     /// Sends a signal to the command.
     pub fn signal(&self, number: i32) {
         if let Some(task) = &self.task {
@@ -273,14 +319,15 @@ impl Executing {
         }
     }
 
-    /// Kills it and what it started, as far as that stayed in its process group; the rest ends with the member.
+    /// Kills it and what it started: all of it if it has a room of its own, else what stayed in its process group; the
+    /// rest ends with the member.
     pub fn kill(&self) {
         // Its parent, the init of this exec, is not reaped yet: the number still means this group.
         if let Some(task) = &self.task {
             // All that can be wrong is that there is nobody any more.
             let _ = rustix::process::kill_process_group(task.pid, rustix::process::Signal::KILL);
         }
-        self.process.signal(libc::SIGKILL);
+        self.process.kill();
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     cgroup::{OomWatch, oom_verdict},
     error::{LaunchError, Problem},
     launch::{Gate, Report, Status, ended_early},
+    plan::Network,
     pod::Pod,
     process::{Heir, Process},
     setup::{self, Confinement},
@@ -39,9 +40,10 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Waits for the end of everything in it. A process that the kernel kills for want of memory is its end too, as
-    /// it is in Mesos: what is left without it is rarely what it was, and nobody would be told.
-    async fn gone(&mut self) -> std::io::Result<Ended> {
+    /// Waits for the end of its init, which is that of all its processes. One that the kernel kills for want of memory
+    /// is its end too, as it is in Mesos: what is left without it is rarely what it was, and nobody would be
+    /// told.
+    async fn ends(&mut self) -> std::io::Result<Ended> {
         loop {
             let kill = async {
                 match &mut self.oom {
@@ -51,7 +53,7 @@ impl Member {
             };
             tokio::select! {
                 biased;
-                ended = self.process.gone() => return ended,
+                ended = self.process.ended() => return ended,
                 kills = kill => match kills {
                     Ok(kills) => {
                         tracing::warn!(
@@ -138,6 +140,14 @@ impl Running {
         self.member.process.pidfd()
     }
 
+    /// The network that it has joined; none if that is ours.
+    pub fn network(&self) -> Option<Arc<OwnedFd>> {
+        match &self.member.confinement.plan.namespaces.network {
+            Network::Host => None,
+            Network::Join(namespace) => Some(Arc::clone(namespace)),
+        }
+    }
+
     /// Asks the member to end: its stop signal, to its init, which passes it on.
     pub fn stop(&self) {
         let signal = self.member.confinement.plan.stop_signal;
@@ -152,12 +162,19 @@ impl Running {
         self.member.process.kill();
     }
 
+    /// Resolves at the first sign of the member's end; there may still be something of it.
+    pub async fn ends(&mut self) {
+        // An error is the end, too: [`Running::wait`] knows what to make of it.
+        let _ = self.member.ends().await;
+    }
+
     /// Resolves when the member has ended and its cgroup is empty.
     pub async fn wait(&mut self) -> Exit {
         if let Some(exit) = &self.exit {
             return exit.clone();
         }
-        let ended = self.member.gone().await;
+        let _ = self.member.ends().await;
+        let ended = self.member.process.gone().await;
         let status = match (self.member.status.told(), ended) {
             (Some(told), _) => exit_status(told),
             // The init was killed, and all of the container with it.

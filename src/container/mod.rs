@@ -29,6 +29,7 @@ mod setup;
 mod terminal;
 mod tree;
 pub mod users;
+mod words;
 
 pub use error::{LaunchError, SetupError};
 pub use exec::{Captured, Entrance, ExecPlan, ExecStreams, Executing};
@@ -36,3 +37,4 @@ pub use filters::profile_of;
 pub use mapped::{IdRange, MappedUsers};
 pub use member::{Gated, Running};
 pub use runtime::{Runtime, Setup};
+pub use words::last_line;

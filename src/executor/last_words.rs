@@ -6,12 +6,13 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use crate::group::{Exit, ExitStatus};
+use crate::{
+    container::last_line,
+    group::{Exit, ExitStatus},
+};
 
 /// The last line is looked for in so many bytes at the end.
 const TAIL: u64 = 2048;
-/// No more of it is told.
-const LONGEST: usize = 200;
 
 /// What a member has written.
 #[derive(Debug)]
@@ -42,19 +43,7 @@ impl Streams {
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
         let mut tail = Vec::new();
         file.take(TAIL).read_to_end(&mut tail).ok()?;
-        let text = String::from_utf8_lossy(&tail);
-        let mut lines = text.lines().rev().map(str::trim);
-        let line =
-            lines.find(|line| !line.is_empty() && !self.notes.iter().any(|note| note.trim() == *line))?;
-        let plain: String = line
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        let mut words: String = plain.trim().chars().take(LONGEST).collect();
-        if words.chars().count() == LONGEST {
-            words.push('…');
-        }
-        Some(words)
+        last_line(&tail, &self.notes)
     }
 }
 
@@ -94,7 +83,7 @@ mod tests {
             assert_eq!(said(stderr, stdout, failed).as_deref(), words);
         }
         let long = said(&vec![b'x'; 1 << 20], b"", failed).unwrap();
-        assert_eq!(long.chars().count(), LONGEST + 1);
+        assert_eq!(long.chars().count(), 201, "and an ellipsis");
         assert_eq!(said(b"fine\n", b"", ExitStatus::Code(0)), None);
         assert_eq!(
             said(b"ouch\n", b"", ExitStatus::Signal(11)).as_deref(),

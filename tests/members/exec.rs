@@ -1,10 +1,11 @@
 //! Running something more in a member.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use podling::{
     container::{
         Captured, ExecPlan, ExecStreams, Running,
+        cgroup::Limits,
         plan::{Command, Plan, Rlimit, Terminal, UserSpec},
     },
     group::ExitStatus,
@@ -216,4 +217,45 @@ async fn an_exec_may_have_a_terminal() {
         }
         assert_eq!(std::str::from_utf8(&shown).unwrap(), "input\r\ngot input\r\n");
     }
+}
+
+#[tokio::test]
+async fn l6_h_17_what_a_check_has_started_ends_with_it_wherever_it_hides() {
+    let world = World::new();
+    let group = world.group();
+    let mut plan = world.plan(&exec(&["sleep", "1000"]));
+    plan.cgroup = Some(Arc::new(group.member("m", &Limits::default()).unwrap()));
+    let cgroup = Arc::downgrade(plan.cgroup.as_ref().unwrap());
+    let running = world.start(plan).await.unwrap();
+    let alive = || cgroup.upgrade().unwrap().procs().unwrap().len();
+    let before = alive();
+    let entrance = running.entrance().unwrap();
+    // A daemon as daemons are made: of another session, and its parent is gone.
+    let daemon = "setsid sh -c 'setsid sleep 1001 >/dev/null 2>&1 &' ; sleep 0.05";
+    let said = entrance
+        .capture_whole(command(&["/bin/sh", "-c", &format!("{daemon}; echo done")]), 100)
+        .await
+        .unwrap();
+    assert_eq!(text(&said), "done");
+    assert_eq!(alive(), before, "an end takes its daemons with it");
+    // The same when it is given up half-way, and does not want to go.
+    let stubborn = format!("trap '' TERM; {daemon}; sleep 1002");
+    let given_up = entrance.capture_whole(command(&["/bin/sh", "-c", &stubborn]), 100);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(500), given_up)
+            .await
+            .is_err()
+    );
+    while alive() > before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // It may use what its member may use, and is told so.
+    let said = entrance
+        .capture_whole(
+            command(&["/bin/sh", "-c", "cat /proc/self/cgroup | grep -c exec-"]),
+            100,
+        )
+        .await
+        .unwrap();
+    assert_ne!(text(&said), "0");
 }

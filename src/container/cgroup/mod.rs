@@ -188,14 +188,45 @@ impl MemberCgroup {
     /// The way into the hierarchies that `clone3` does not reach. `cloned_into`: the clone used
     /// [`MemberCgroup::clone_into`], so version 2 is done.
     pub fn join(&self, cloned_into: bool) -> Result<JoinPlan, CgroupError> {
+        self.way_in(None, cloned_into)
+    }
+
+    /// The way into a room of this member.
+    pub fn join_room(&self, room: &MemberCgroup, cloned_into: bool) -> Result<JoinPlan, CgroupError> {
+        self.way_in(Some(room), cloned_into)
+    }
+
+    /// A place inside for one more command and whatever it starts, so that all of it can be ended alone. It is where
+    /// processes are tracked and killed; what they use is still the member's, whose limits hold.
+    pub fn room(&self, name: &str) -> Result<MemberCgroup, CgroupError> {
+        let homes = self.cgroup.branches.iter().map(|branch| &branch.home);
+        let tracks = |home: &&Arc<Home>| match &home.version {
+            Version::V2 => true,
+            Version::V1(controllers) => controllers.contains(&layout::Controller::Freezer),
+        };
+        let parents: Vec<Arc<Home>> = homes.filter(tracks).cloned().collect();
+        Ok(MemberCgroup {
+            cgroup: Cgroup::create(&parents, name)?,
+            cpu: Limits::default(),
+            launching: Mutex::default(),
+            group: Arc::clone(&self.group),
+        })
+    }
+
+    fn way_in(&self, room: Option<&MemberCgroup>, cloned_into: bool) -> Result<JoinPlan, CgroupError> {
         let mut owned = Vec::with_capacity(self.cgroup.branches.len());
         for branch in &self.cgroup.branches {
-            let file = match branch.home.version {
+            let rooms = room.map_or(&[][..], |room| &room.cgroup.branches);
+            let inside = rooms
+                .iter()
+                .find(|inside| Arc::ptr_eq(&inside.parent, &branch.home));
+            let home = inside.map_or(&branch.home, |inside| &inside.home);
+            let file = match home.version {
                 Version::V1(_) => "tasks",
                 Version::V2 if cloned_into => continue,
                 Version::V2 => "cgroup.procs",
             };
-            owned.push(branch.home.node.open_file(file, OFlags::WRONLY)?);
+            owned.push(home.node.open_file(file, OFlags::WRONLY)?);
         }
         Ok(JoinPlan {
             raw: owned.iter().map(AsRawFd::as_raw_fd).collect(),

@@ -25,6 +25,51 @@ impl Environment {
     fn has(&self, name: &str) -> bool {
         self.variables.iter().any(|(known, _)| known == name)
     }
+
+    /// A command's own variables: values win over secrets.
+    fn take(&mut self, variables: &[v1::environment::Variable]) -> Result<(), PlanError> {
+        for secrets in [true, false] {
+            for (i, variable) in variables.iter().enumerate() {
+                let field = format!("command.environment.variables[{i}]");
+                let secret = match variable.r#type() {
+                    v1::environment::variable::Type::Value => false,
+                    v1::environment::variable::Type::Secret => true,
+                    v1::environment::variable::Type::Unknown => {
+                        return Err(PlanError::new(field + ".type", "is neither VALUE nor SECRET"));
+                    }
+                };
+                if secret != secrets {
+                    continue;
+                }
+                let value = match secret {
+                    true => secret_text(&field, variable.secret.as_ref())?,
+                    false => variable
+                        .value
+                        .as_deref()
+                        .ok_or_else(|| PlanError::new(format!("{field}.value"), "is missing"))?,
+                };
+                if variable.name.is_empty() || variable.name.contains(['=', '\0']) {
+                    return Err(PlanError::new(field + ".name", "is empty or contains '=' or NUL"));
+                }
+                no_nul(&format!("{field}.value"), value)?;
+                if self.has(&variable.name) {
+                    self.notes
+                        .push(format!("overwriting environment variable {}", variable.name));
+                }
+                self.set(&variable.name, value);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a command that is run in a member has on top of the member's environment (H-15, C-08).
+pub(super) fn on_top(command: &v1::CommandInfo) -> Result<Vec<(String, String)>, PlanError> {
+    let mut environment = Environment::default();
+    if let Some(own) = &command.environment {
+        environment.take(&own.variables)?;
+    }
+    Ok(environment.variables)
 }
 
 /// Weakest first (E-02): image, secrets, values, then what Mesos says itself. `sandbox` is the member's view of it.
@@ -55,38 +100,7 @@ pub(super) fn plan(
         .as_ref()
         .and_then(|command| command.environment.as_ref())
         .map_or(&[][..], |e| &e.variables);
-    for secrets in [true, false] {
-        for (i, variable) in variables.iter().enumerate() {
-            let field = format!("command.environment.variables[{i}]");
-            let secret = match variable.r#type() {
-                v1::environment::variable::Type::Value => false,
-                v1::environment::variable::Type::Secret => true,
-                v1::environment::variable::Type::Unknown => {
-                    return Err(PlanError::new(field + ".type", "is neither VALUE nor SECRET"));
-                }
-            };
-            if secret != secrets {
-                continue;
-            }
-            let value = match secret {
-                true => secret_text(&field, variable.secret.as_ref())?,
-                false => variable
-                    .value
-                    .as_deref()
-                    .ok_or_else(|| PlanError::new(format!("{field}.value"), "is missing"))?,
-            };
-            if variable.name.is_empty() || variable.name.contains(['=', '\0']) {
-                return Err(PlanError::new(field + ".name", "is empty or contains '=' or NUL"));
-            }
-            no_nul(&format!("{field}.value"), value)?;
-            if environment.has(&variable.name) {
-                environment
-                    .notes
-                    .push(format!("overwriting environment variable {}", variable.name));
-            }
-            environment.set(&variable.name, value);
-        }
-    }
+    environment.take(variables)?;
     if let Some(address) = &context.container_ip {
         environment.set("MESOS_CONTAINER_IP", address);
     }

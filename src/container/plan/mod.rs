@@ -15,6 +15,7 @@ mod volumes;
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use super::{cgroup::MemberCgroup, mapped::MappedUsers};
+use crate::mesos::v1;
 
 pub use error::PlanError;
 pub use identity::{Capabilities, CapabilitySet, UserSpec};
@@ -66,6 +67,11 @@ pub struct Command {
     pub program: String,
     /// With argv\[0\].
     pub arguments: Vec<String>,
+}
+
+/// What a command to be run in a member comes to: program, arguments, and variables on top of the member's own.
+pub fn in_member(command: &v1::CommandInfo) -> Result<(Command, Vec<(String, String)>), PlanError> {
+    Ok((command::plan(Some(command), None)?, environment::on_top(command)?))
 }
 
 /// Which system calls are let through.

@@ -14,6 +14,7 @@ use libc::{
 use super::{AT_EXEC, AT_GATE, AT_TERMINAL, Confinement, FORKED, RELEASED, Task, Writer};
 use crate::{
     container::{
+        error::EXEC,
         plan::{CapabilitySet, Rlimit, Rootfs, Terminal},
         script::{Register, Slot},
         users::Identity,
@@ -284,7 +285,8 @@ impl Writer {
             .collect::<io::Result<Vec<_>>>()?;
         let list = self.script.pointers(&list);
         let program = open!(self in Slot::Program, exec_step(task); RESOLVE, list);
-        let step = format!("find what runs `{}`", task.command.program);
+        let [_, find] = EXEC;
+        let step = format!("{find} `{}`", task.command.program);
         op!(self, step; CHECK_PROGRAM, program);
         Ok(())
     }
@@ -314,7 +316,8 @@ impl Writer {
 }
 
 fn exec_step(task: &Task<'_>) -> String {
-    format!("exec `{}`", task.command.program)
+    let [exec, _] = EXEC;
+    format!("{exec} `{}`", task.command.program)
 }
 
 /// `struct sock_filter` as the kernel reads it.
