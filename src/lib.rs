@@ -9,6 +9,8 @@
 //! [`group`], [`pod`] and `scheduler::core` are pure: they decide and never do. The modules round them do and
 //! never decide. [`sys`] is the one door to the kernel.
 
+pub mod base;
+pub mod check;
 pub mod cli;
 pub mod container;
 pub mod door;

@@ -167,6 +167,10 @@ impl<'a> From<&'a Event> for Line<'a> {
                 message: Some(message.into()),
                 ..of("unhealthy", member)
             },
+            Event::Ready { member, message, .. } => Line {
+                message: message.as_deref().map(Cow::from),
+                ..of("ready", member)
+            },
             Event::Check { member, message, .. } => Line {
                 message: message.as_deref().map(Cow::from),
                 ..of("check", member)

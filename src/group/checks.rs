@@ -48,6 +48,24 @@ impl Machine {
         }
     }
 
+    /// Only changes are told, and nobody is killed.
+    pub(super) fn ready(
+        &mut self,
+        id: MemberId,
+        ready: bool,
+        status: Option<CheckStatusInfo>,
+        message: Option<String>,
+        step: &mut Step,
+    ) {
+        let Some(member) = self.running(id) else { return };
+        if member.ready.replace(ready) != Some(ready) {
+            if let Some(status) = status {
+                member.check = Some(Wire::new(status));
+            }
+            self.tell_result(id, Reason::TaskCheckStatusUpdated, message, step);
+        }
+    }
+
     fn tell_result(&mut self, id: MemberId, reason: Reason, message: Option<String>, step: &mut Step) {
         let telling = Telling {
             reason: Some(reason),

@@ -104,6 +104,14 @@ pub enum Event {
         member: MemberId,
         message: String,
     },
+    /// The member is ready for work, or not any more. `status` is the result as Mesos knows results, if nothing else
+    /// has a claim on that field.
+    Ready {
+        member: MemberId,
+        ready: bool,
+        status: Option<v1::CheckStatusInfo>,
+        message: Option<String>,
+    },
     /// A general check's result; the machine tells only changes (C-02).
     Check {
         member: MemberId,

@@ -1,7 +1,7 @@
 //! What a scheduler may ask of us beyond Mesos: versioned JSON in `ExecutorInfo.data`.
 //!
 //! ```json
-//! {"podling": 1, "onFinish": "kill", "network": {…}}
+//! {"podling": 1, "onFinish": "kill", "network": {…}, "checks": {…}}
 //! ```
 //!
 //! Data without the key `podling` belongs to somebody else and is left alone. Data with it is ours, and then
@@ -10,12 +10,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::extra_checks::{self, ExtraChecks};
+
 /// Our own wishes of a scheduler, for all groups of an executor. Absent means plain Mesos semantics.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Extras {
     pub on_finish: OnFinish,
     /// As given; the network module knows what it means.
     pub network: Option<Value>,
+    /// Checks beyond those of Mesos.
+    pub checks: ExtraChecks,
 }
 
 /// What a member that finished well means for the rest of its group.
@@ -38,7 +42,7 @@ pub struct ExtrasError(String);
 const VERSION: u64 = 1;
 
 /// Keys that are reserved for what this executor cannot do yet.
-const LATER: [&str; 5] = ["order", "conditions", "restart", "logs", "readiness"];
+const LATER: [&str; 4] = ["order", "conditions", "restart", "logs"];
 
 impl Extras {
     pub fn parse(data: &[u8]) -> Result<Extras, ExtrasError> {
@@ -70,6 +74,7 @@ impl Extras {
                     }
                 }
                 "network" => extras.network = Some(value),
+                "checks" => extras.checks = extra_checks::read(value).map_err(ExtrasError)?,
                 later if LATER.contains(&later) => {
                     return Err(ExtrasError(format!(
                         "{later}: not supported yet by this executor"
@@ -112,6 +117,8 @@ mod tests {
         assert_eq!(extras.on_finish, OnFinish::Kill);
         assert_eq!(extras.network, Some(serde_json::json!({"mode": "bridge"})));
         assert_eq!(Extras::parse(br#"{"podling":1}"#), Ok(Extras::default()));
+        let checks = br#"{"podling":1,"checks":{"web":[{"kind":"health","tcp":{"port":80}}]}}"#;
+        assert_eq!(Extras::parse(checks).unwrap().checks["web"].len(), 1);
     }
 
     #[test]
@@ -123,6 +130,10 @@ mod tests {
         assert_eq!(
             error(r#"{"podling":1,"restart":{}}"#),
             "executor.data: restart: not supported yet by this executor"
+        );
+        assert_eq!(
+            error(r#"{"podling":1,"checks":{"web":[{"kind":"health"}]}}"#),
+            "executor.data: checks.web[0]: needs exactly one of http, tcp and exec"
         );
         assert!(error(r#"{"podling":2}"#).contains("version 1, not 2"));
         assert!(error(r#"{"podling":"1"}"#).contains("not \"1\""));

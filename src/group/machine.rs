@@ -138,6 +138,12 @@ impl Machine {
                 message,
             } => self.health(member, healthy, message, s),
             Event::Unhealthy { member, message } => self.unhealthy(member, message, s),
+            Event::Ready {
+                member,
+                ready,
+                status,
+                message,
+            } => self.ready(member, ready, status, message, s),
             Event::Check {
                 member,
                 status,

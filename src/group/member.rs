@@ -28,6 +28,8 @@ pub struct Member {
     pub healthy: Option<bool>,
     /// The last result of its check; empty but typed before the first (C-06). Unset if it has no check.
     pub check: Option<Wire<CheckStatusInfo>>,
+    /// Whether it is ready for work, if a check of that kind has said so.
+    pub ready: Option<bool>,
     /// Its own addresses, if they are not those of the executor.
     pub network: Option<Vec<Wire<v1::NetworkInfo>>>,
     /// The agent has taken charge of at least one update, so it knows that the task reached us (S-09).
@@ -45,6 +47,7 @@ impl Member {
             state,
             healthy: None,
             check,
+            ready: None,
             network: None,
             acknowledged: false,
         }
@@ -83,6 +86,7 @@ impl Member {
             uuid: Some(uuid.as_bytes().to_vec()),
             healthy: self.healthy,
             check_status: self.check.as_deref().cloned(),
+            labels: self.ready.map(readiness),
             container_status: Some(v1::ContainerStatus {
                 container_id: Some(v1::ContainerId {
                     value: self.container.clone(),
@@ -96,8 +100,18 @@ impl Member {
     }
 }
 
+/// The label by which readiness is told.
+fn readiness(ready: bool) -> v1::Labels {
+    v1::Labels {
+        labels: vec![v1::Label {
+            key: "podling.ready".into(),
+            value: Some(ready.to_string()),
+        }],
+    }
+}
+
 /// The status of a check before its first result: its type and an empty sub-message.
-fn no_result(check: &CheckInfo) -> CheckStatusInfo {
+pub fn no_result(check: &CheckInfo) -> CheckStatusInfo {
     let mut status = CheckStatusInfo {
         r#type: check.r#type,
         ..Default::default()

@@ -11,11 +11,13 @@
 //!   `session`: the agent, shutdown and our own end
 //! * `updates`: the update stream; `member`, `identity`: what an update is made of
 //! * [`extras`], [`validate`]: what a scheduler may ask for
-//! * [`window`]: when to check a member and what a result means, for whoever probes
+//! * [`watch`]: the checks of a member for whoever probes: [`probe`] says what to look at, [`window`] when, and what
+//!   a result means
 
 mod checks;
 mod effect;
 mod event;
+pub mod extra_checks;
 pub mod extras;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -24,11 +26,13 @@ mod kill;
 mod launch;
 pub mod machine;
 mod member;
+pub mod probe;
 mod session;
 mod state;
 mod updates;
 pub mod validate;
 mod verdict;
+pub mod watch;
 pub mod window;
 mod wire;
 

@@ -124,10 +124,10 @@ fn check_task(task: &TaskInfo, executor: &ExecutorInfo, faults: &mut Faults) {
     check_resources(task, faults);
     check_container(task, faults);
     if let Some(check) = &task.check {
-        check_check(check, faults);
+        check_check(check, task, faults);
     }
     if let Some(check) = &task.health_check {
-        check_health_check(check, faults);
+        check_health_check(check, task, faults);
     }
 }
 
@@ -237,10 +237,10 @@ fn check_volume(path: &str, volume: &Volume, faults: &mut Faults) {
     }
 }
 
-fn check_check(check: &CheckInfo, faults: &mut Faults) {
+fn check_check(check: &CheckInfo, task: &TaskInfo, faults: &mut Faults) {
     match check.r#type() {
         check_info::Type::Command => match &check.command {
-            Some(command) => check_command("check.command.command", &command.command, faults),
+            Some(command) => check_command("check.command.command", &command.command, task, faults),
             None => faults.add("check.command", "is missing"),
         },
         check_info::Type::Http => match &check.http {
@@ -262,10 +262,10 @@ fn check_check(check: &CheckInfo, faults: &mut Faults) {
     }
 }
 
-fn check_health_check(check: &HealthCheck, faults: &mut Faults) {
+fn check_health_check(check: &HealthCheck, task: &TaskInfo, faults: &mut Faults) {
     match check.r#type() {
         health_check::Type::Command => match &check.command {
-            Some(command) => check_command("health_check.command", command, faults),
+            Some(command) => check_command("health_check.command", command, task, faults),
             None => faults.add("health_check.command", "is missing"),
         },
         health_check::Type::Http => match &check.http {
@@ -297,9 +297,16 @@ fn check_health_check(check: &HealthCheck, faults: &mut Faults) {
     }
 }
 
-fn check_command(path: &str, command: &CommandInfo, faults: &mut Faults) {
+fn check_command(path: &str, command: &CommandInfo, task: &TaskInfo, faults: &mut Faults) {
     if command.value.is_none() {
         faults.add(format!("{path}.value"), "is missing");
+    }
+    let members = task.command.as_ref().and_then(|command| command.user.as_ref());
+    if command.user.is_some() && command.user.as_ref() != members {
+        faults.add(format!("{path}.user"), "a check runs as the member's user");
+    }
+    if !command.uris.is_empty() {
+        faults.add(format!("{path}.uris"), "nothing is fetched for a check");
     }
 }
 

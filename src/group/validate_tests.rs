@@ -108,7 +108,7 @@ fn what_mesos_takes_is_taken() {
 }
 
 #[test]
-fn what_cannot_run_is_refused_with_its_place() {
+fn h_20_what_cannot_run_is_refused_with_its_place() {
     let minus = || Some(DurationInfo { nanoseconds: -1 });
     let mut limited = with(|t| t.resources = vec![scalar("mem", 64.0)]);
     limited.container = Some(ContainerInfo {
@@ -257,6 +257,17 @@ fn what_cannot_run_is_refused_with_its_place() {
                 }
             }),
             "tasks[0].health_check.http.port: 70000 is not between 1 and 65535",
+        ),
+        (
+            with_health(|h| {
+                h.r#type = Some(health_check::Type::Command.into());
+                h.command = Some(CommandInfo {
+                    value: Some("true".into()),
+                    user: Some("nobody".into()),
+                    ..Default::default()
+                });
+            }),
+            "tasks[0].health_check.command.user: a check runs as the member's user",
         ),
     ];
     for (task, fault) in bad {

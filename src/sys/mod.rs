@@ -16,6 +16,7 @@ pub mod pidfd;
 pub mod probe;
 pub mod ready;
 pub mod seccomp;
+pub mod socket;
 pub mod spawn;
 
 /// The members' init: a static program of a few kilobytes, see `src/sys/init/main.rs`.

@@ -40,21 +40,41 @@ pub fn enter<T: Send + 'static>(
     })
 }
 
+/// The same without blocking: the thread that asks goes on meanwhile.
+pub async fn visit<T: Send + 'static>(
+    namespace: impl AsFd,
+    inside: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let namespace = namespace.as_fd().try_clone_to_owned()?;
+    let (answer, coming) = tokio::sync::oneshot::channel();
+    thread_for(move || {
+        let done = setns(&namespace, CloneFlags::CLONE_NEWNET)
+            .map_err(io::Error::from)
+            .and_then(|()| inside());
+        // Whoever asked may have given up.
+        let _ = answer.send(done);
+    })?;
+    coming.await.unwrap_or_else(|_| Err(broke_down()))
+}
+
 /// The calling thread's own.
 pub fn current() -> io::Result<OwnedFd> {
     Ok(File::open("/proc/thread-self/ns/net")?.into())
 }
 
 fn on_thread<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    let thread = thread::Builder::new()
-        .name("netns".to_owned())
-        .stack_size(STACK)
-        .spawn(work)?;
-    thread.join().unwrap_or_else(|_| {
-        Err(io::Error::other(
-            "the thread for the network namespace broke down",
-        ))
-    })
+    thread_for(work)?.join().unwrap_or_else(|_| Err(broke_down()))
+}
+
+fn thread_for<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<thread::JoinHandle<T>> {
+    let thread = thread::Builder::new().name("netns".to_owned());
+    thread.stack_size(STACK).spawn(work)
+}
+
+fn broke_down() -> io::Error {
+    io::Error::other("the thread for the network namespace broke down")
 }
 
 #[cfg(test)]
@@ -78,5 +98,18 @@ mod tests {
         assert_ne!(inside, before);
         assert_eq!(enter(&namespace, || Ok(identity(&current()?))).unwrap(), inside);
         assert_eq!(identity(&current().unwrap()), before);
+    }
+
+    #[tokio::test]
+    async fn a_visit_is_made_by_another_thread() {
+        let before = identity(&current().unwrap());
+        let (namespace, inside) = create(|| Ok(identity(&current()?))).unwrap();
+        assert_eq!(
+            visit(&namespace, || Ok(identity(&current()?))).await.unwrap(),
+            inside
+        );
+        assert_eq!(identity(&current().unwrap()), before);
+        let refused: io::Result<()> = visit(&namespace, || Err(io::ErrorKind::AddrInUse.into())).await;
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -1,0 +1,3 @@
+//! Small things that everything may stand on.
+
+pub mod trust;
