@@ -8,11 +8,12 @@
 //!
 //! A keeper gives exactly one answer to each effect that asks for one, and the member ends with its keeper.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 
 use super::{
+    checks::{Checking, Checks, Wanted},
     last_words::Streams,
     provision::{Kept, Provided},
 };
@@ -32,15 +33,17 @@ enum Order {
 #[derive(Debug)]
 pub struct Keepers {
     orders: HashMap<MemberId, mpsc::UnboundedSender<Order>>,
+    checks: Checks,
     answers: mpsc::UnboundedSender<Event>,
 }
 
 impl Keepers {
-    /// Answers come out of the second value.
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<Event>) {
+    /// Answers come out of the second value. `start` is when the executor started.
+    pub fn new(start: Instant) -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (answers, answers_in) = mpsc::unbounded_channel();
         let keepers = Keepers {
             orders: HashMap::new(),
+            checks: Checks::new(start, answers.clone()),
             answers,
         };
         (keepers, answers_in)
@@ -50,6 +53,7 @@ impl Keepers {
     pub fn prepare(
         &mut self,
         member: MemberId,
+        wanted: Wanted,
         runtime: Arc<Runtime>,
         provided: impl Future<Output = Result<Provided, Failure>> + 'static,
     ) {
@@ -57,6 +61,8 @@ impl Keepers {
         self.orders.insert(member, orders);
         let keeper = Keeper {
             member,
+            wanted,
+            checks: self.checks.clone(),
             orders: orders_in,
             answers: self.answers.clone(),
         };
@@ -98,6 +104,8 @@ impl Keepers {
 
 struct Keeper {
     member: MemberId,
+    wanted: Wanted,
+    checks: Checks,
     orders: mpsc::UnboundedReceiver<Order>,
     answers: mpsc::UnboundedSender<Event>,
 }
@@ -119,7 +127,8 @@ impl Keeper {
             Ok(Err(failed)) => failed,
             Ok(Ok(mut running)) => {
                 let _ = self.answers.send(Event::Started(self.member));
-                match self.watch(&mut running).await {
+                let checking = self.checks.begin(self.member, &self.wanted, &running);
+                match self.watch(&mut running, checking).await {
                     Some(mut exit) => {
                         exit.words = streams.and_then(|streams| streams.last_words(&exit));
                         Event::Exited(self.member, exit)
@@ -173,15 +182,22 @@ impl Keeper {
         })
     }
 
-    /// Until it ends; `None` if nobody wants to know any more.
-    async fn watch(&mut self, running: &mut Running) -> Option<Exit> {
+    /// Until it ends; `None` if nobody wants to know any more. Its checks stop at the first sign of its end (H-21).
+    async fn watch(&mut self, running: &mut Running, mut checking: Option<Checking>) -> Option<Exit> {
         loop {
             let order = tokio::select! {
                 biased;
                 order = self.orders.recv() => order,
-                exit = running.wait() => return Some(exit),
+                () = running.ends() => {
+                    drop(checking.take());
+                    return Some(running.wait().await);
+                }
             };
-            match order? {
+            let order = order?;
+            if let Order::Signal(_) = order {
+                checking = None;
+            }
+            match order {
                 Order::Signal(MemberSignal::Stop) => running.stop(),
                 Order::Signal(MemberSignal::Kill) => running.kill(),
                 // It crossed our `Started`; the machine signals as soon as it hears of that.

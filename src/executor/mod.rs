@@ -11,6 +11,7 @@
 mod address;
 pub mod blackbox;
 mod cgroups;
+mod checks;
 pub mod config;
 mod crash;
 pub mod environment;

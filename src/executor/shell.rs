@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     address,
     blackbox::{self, BlackBox, Line},
+    checks::Wanted,
     config::Config,
     crash::CrashPoints,
     environment::Environment,
@@ -110,7 +111,7 @@ impl Shell {
             framework: &environment.framework_id,
             executor: &environment.executor_id,
         });
-        let (keepers, answers) = Keepers::new();
+        let (keepers, answers) = Keepers::new(start);
         Shell {
             ip: address::own(&environment),
             environment,
@@ -300,7 +301,13 @@ impl Shell {
                     .clone()
                     .and_then(|()| self.planner().plan(member, group, &container, &task));
                 match planned {
-                    Ok((runtime, provided)) => self.keepers.prepare(member, runtime, provided),
+                    Ok((runtime, provided)) => {
+                        let extras = self.machine.extras();
+                        let extra = extras.and_then(|extras| extras.checks.get(&task.name)).cloned();
+                        let extra = extra.unwrap_or_default();
+                        let wanted = Wanted { task, extra };
+                        self.keepers.prepare(member, wanted, runtime, provided);
+                    }
                     Err(failure) => self.keepers.fail(member, failure),
                 }
             }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod causes;
+mod checks;
 mod crash;
 mod hostile;
 mod life;

@@ -29,12 +29,8 @@ pub fn line(entry: &Entry) -> Option<String> {
 
 fn event_line(entry: &Entry, event: &Event) -> String {
     let launched = event.launch.as_ref().map(|launch| &launch.task.task_id.value);
-    let task = launched
-        .or(event.kill.as_ref().map(|kill| &kill.task_id.value))
-        .or(event
-            .acknowledged
-            .as_ref()
-            .map(|acknowledged| &acknowledged.task_id.value));
+    // Lines that name a task tell its story; that the agent has taken note is none of it, and in the body.
+    let task = launched.or(event.kill.as_ref().map(|kill| &kill.task_id.value));
     let head = Head {
         entry,
         dir: "event",

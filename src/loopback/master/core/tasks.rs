@@ -24,6 +24,7 @@ pub(super) struct Task {
     pub resources: Amounts,
     pub state: TaskState,
     healthy: Option<bool>,
+    check: Option<v1::CheckStatusInfo>,
     /// Statuses the framework has not acknowledged, the one in flight first.
     pending: VecDeque<Arc<v1::TaskStatus>>,
     retry: Option<(Duration, Duration)>,
@@ -46,6 +47,7 @@ impl Task {
             resources,
             state: TaskState::TaskStaging,
             healthy: None,
+            check: None,
             pending: VecDeque::new(),
             retry: None,
         }
@@ -207,6 +209,7 @@ impl Core {
         };
         let mut status = self.status(task, made);
         status.healthy = known.and_then(|known| known.healthy);
+        status.check_status = known.and_then(|known| known.check);
         out.event(id, update(status));
     }
 
@@ -252,6 +255,7 @@ impl Core {
         if was_live {
             task.state = status.state();
             task.healthy = status.healthy.or(task.healthy);
+            task.check = status.check_status.or(task.check);
         }
         task.pending.push_back(status);
         if task.pending.len() == 1 && framework.stream.is_some() && !away {
