@@ -311,12 +311,20 @@ fn check_container(container: &Container, pod: &Pod, place: &Place, out: &mut Vi
     if let Some(check) = &container.health_check {
         let place = place.field("healthCheck");
         check_timing(check.timeout_seconds, check.interval_seconds, &place, out);
-        check_probe(&check.probe, container, &place, out);
+        check_probe(&check.probe, container, pod, &place, out);
     }
     if let Some(check) = &container.check {
         let place = place.field("check");
         check_timing(check.timeout_seconds, check.interval_seconds, &place, out);
-        check_probe(&check.probe, container, &place, out);
+        check_probe(&check.probe, container, pod, &place, out);
+        if let Probe::Http {
+            scheme: Scheme::Https,
+            ..
+        } = check.probe
+        {
+            let rule = "a check is made by HTTP only; healthCheck knows HTTPS";
+            out.rule(&place.field("http").field("scheme"), rule);
+        }
     }
     for (index, endpoint) in container.endpoints.iter().enumerate() {
         check_endpoint(endpoint, pod, &place.field("endpoints").item(index), out);
@@ -406,20 +414,30 @@ fn check_timing(timeout: u32, interval: u32, place: &Place, out: &mut Violations
     }
 }
 
-fn check_probe(probe: &Probe, container: &Container, place: &Place, out: &mut Violations) {
+fn check_probe(probe: &Probe, container: &Container, pod: &Pod, place: &Place, out: &mut Violations) {
     let (kind, endpoint) = match probe {
         Probe::Http { endpoint, .. } => ("http", endpoint),
         Probe::Tcp { endpoint } => ("tcp", endpoint),
         Probe::Exec { .. } => return,
     };
-    if !container
+    let named = container
         .endpoints
         .iter()
-        .any(|candidate| candidate.name == *endpoint)
-    {
+        .find(|candidate| candidate.name == *endpoint);
+    let problem = match named {
+        None => Some("must be contained in the container endpoints"),
+        // Marathon leaves out such a check without a word.
+        Some(named)
+            if named.host_port.is_none() && (pod.on_host_network() || named.container_port.is_none()) =>
+        {
+            Some("has no port that could be checked")
+        }
+        Some(_) => None,
+    };
+    if let Some(problem) = problem {
         out.rule(
             &place.field(kind).field("endpoint"),
-            format!("`{endpoint}` must be contained in the container endpoints"),
+            format!("`{endpoint}` {problem}"),
         );
     }
     if let Probe::Http { path: Some(path), .. } = probe

@@ -13,7 +13,6 @@ use super::{
 pub struct Support {
     pub images: bool,
     pub container_networks: bool,
-    pub checks: bool,
     pub secrets: bool,
     pub artifacts: bool,
     pub persistent_volumes: bool,
@@ -38,7 +37,6 @@ impl Support {
     pub const NOTHING: Support = Support {
         images: false,
         container_networks: false,
-        checks: false,
         secrets: false,
         artifacts: false,
         persistent_volumes: false,
@@ -112,19 +110,6 @@ impl Support {
                 container.image.is_some(),
                 place.field("image"),
                 "images are",
-            );
-            let checked = container.health_check.is_some();
-            refuse(
-                self.checks,
-                checked,
-                place.field("healthCheck"),
-                "health checks are",
-            );
-            refuse(
-                self.checks,
-                container.check.is_some(),
-                place.field("check"),
-                "checks are",
             );
             refuse(
                 self.artifacts,

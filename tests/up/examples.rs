@@ -111,6 +111,33 @@ fn the_image_is_a_root_of_its_own() {
 }
 
 #[test]
+fn h_14_checks_look_inside_the_pods_own_network_and_all_have_to_be_well() {
+    on_a_node(|node| {
+        busybox();
+        let before = node.look();
+        let mut up = Up::of(node.up(false, &["--follow", &example("health")]));
+        up.wait_for("is as it should be");
+        let status = up.json(&["status", "healthy"]);
+        assert_eq!(status["status"], "STABLE", "{status}");
+        for container in status["instances"][0]["containers"].as_array().unwrap() {
+            assert_eq!(container["conditions"][0]["value"], "true", "{container}");
+        }
+        for words in [
+            "RUNNING, healthy: GET /ping on port 80 → 200",
+            "RUNNING, healthy: command → status 0",
+        ] {
+            assert!(
+                up.seen.iter().any(|line| line.contains(words)),
+                "{words}: {:#?}",
+                up.seen
+            );
+        }
+        assert_eq!(up.stop(), 0);
+        node.nothing_left(&before, "health");
+    });
+}
+
+#[test]
 fn the_published_port_answers() {
     on_a_node(|node| {
         busybox();

@@ -115,6 +115,22 @@ fn the_seeds_images_come_from_wherever_the_operator_says() {
                 "nginx\n"
             );
         });
+        live(&mut up, "seed-pod-with-healthcheck", |up, status| {
+            let container = &status["instances"][0]["containers"][0];
+            let condition = &container["conditions"][0];
+            assert_eq!(
+                (&condition["name"], &condition["value"], &condition["reason"]),
+                (
+                    &"healthy".into(),
+                    &"true".into(),
+                    &"health-reported-by-mesos".into()
+                ),
+                "{container}"
+            );
+            assert_eq!(container["endpoints"][0]["healthy"], true, "{container}");
+            let told = "RUNNING, healthy: GET / on port 80 → 200 after ";
+            assert!(up.seen.iter().any(|line| line.contains(told)), "{:#?}", up.seen);
+        });
         assert_eq!(up.stop(), 0);
         node.nothing_left(&before, "seeds with images");
     });
@@ -127,22 +143,12 @@ fn a_seed_that_needs_more_is_refused_by_name() {
     for (name, missing) in [
         ("seed-simple-pod", &["/secrets: secrets are not supported"][..]),
         (
-            "seed-pod-with-healthcheck",
-            &["/containers(0)/healthCheck: health checks are not supported"],
-        ),
-        (
             "seed-complete-pod",
-            &[
-                "healthCheck: health checks are not supported",
-                "/containers(0)/artifacts: artifacts are not supported",
-            ],
+            &["/containers(0)/artifacts: artifacts are not supported"],
         ),
         (
             "seed-test-pod",
-            &[
-                "/containers(1)/healthCheck: health checks are not supported",
-                "/containers(1)/artifacts: artifacts are not supported",
-            ],
+            &["/containers(1)/artifacts: artifacts are not supported"],
         ),
     ] {
         let (code, _, stderr) = up.pod(&["add", fixture(name).to_str().unwrap()]);

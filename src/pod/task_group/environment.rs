@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Launch, pod_id};
+use super::{Launch, network, pod_id};
 use crate::{
     mesos::v1,
-    pod::model::{Container, Endpoint, Environment, NetworkMode, Variable},
+    pod::model::{Container, Endpoint, Environment, Variable},
 };
 
 /// Labels beyond these do not become variables.
@@ -107,16 +107,7 @@ fn ports(launch: &Launch<'_>, endpoint: &Endpoint, all: &mut BTreeMap<String, St
     let prefix = &launch.options.variable_prefix;
     let name = escape(&endpoint.name);
     let host_port = launch.target.allocation.host_ports.get(&endpoint.name).copied();
-    let shared = launch
-        .pod
-        .networks
-        .iter()
-        .all(|network| network.mode == NetworkMode::Host);
-    let reached_at = if shared {
-        host_port
-    } else {
-        endpoint.container_port.or(host_port)
-    };
+    let reached_at = network::port_inside(launch, endpoint);
     for (kind, port) in [
         ("ENDPOINT", reached_at),
         ("EP_HOST", host_port),

@@ -1,5 +1,6 @@
 //! From a pod and the resources found for it to the messages that launch one instance.
 
+mod checks;
 mod discovery;
 mod environment;
 mod network;
@@ -124,6 +125,14 @@ impl Launch<'_> {
             kill_policy: container.lifecycle.as_ref().and_then(kill_policy),
             labels: labels(&container.labels),
             discovery: Some(discovery::info(self, container)),
+            health_check: container
+                .health_check
+                .as_ref()
+                .map(|check| checks::health_check(self, container, check)),
+            check: container
+                .check
+                .as_ref()
+                .map(|check| checks::check(self, container, check)),
             ..Default::default()
         }
     }

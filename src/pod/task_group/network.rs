@@ -45,6 +45,16 @@ pub(super) fn infos(launch: &Launch<'_>) -> Infos {
     }
 }
 
+/// The port at which the pod itself reaches an endpoint. On the host's network that is the one allocated; on others
+/// the container's, or, where none is named, the same as outside.
+pub(super) fn port_inside(launch: &Launch<'_>, endpoint: &Endpoint) -> Option<u16> {
+    let host_port = launch.target.allocation.host_ports.get(&endpoint.name).copied();
+    match launch.pod.on_host_network() {
+        true => host_port,
+        false => endpoint.container_port.or(host_port),
+    }
+}
+
 fn name<'a>(launch: &Launch<'a>, network: &'a Network) -> &'a str {
     match network.mode {
         NetworkMode::Bridge => &launch.options.bridge_name,

@@ -10,7 +10,6 @@ fn profile() -> Profile {
     let support = Support {
         images: true,
         container_networks: true,
-        checks: true,
         ..Support::default()
     };
     Profile {
@@ -404,4 +403,81 @@ fn relative_host_volumes_lie_in_the_executors_sandbox() {
     let source = |index: usize| volumes[index].source.as_ref().unwrap();
     assert_eq!(source(0).host_path.as_ref().unwrap().path, "/var/data");
     assert_eq!(source(1).sandbox_path.as_ref().unwrap().path, "shared/b");
+}
+
+#[test]
+fn checks_look_at_the_port_inside_the_pod() {
+    let pod = |networks: Value, endpoint: Value, check: Value| {
+        json!({"id": "/p", "networks": networks, "containers": [{"name": "c", "resources": {},
+            "exec": {"command": {"shell": "serve"}}, "endpoints": [endpoint], "healthCheck": check.clone(), "check": check}]})
+    };
+    let http = json!({"http": {"endpoint": "e", "path": "/ok"}, "intervalSeconds": 10, "timeoutSeconds": 5});
+    let tcp = json!({"tcp": {"endpoint": "e"}});
+    let container = json!([{"mode": "container", "name": "dcos"}]);
+    let bridge = json!([{"mode": "container/bridge"}]);
+    let on_host = json!({"name": "e", "hostPort": 0});
+    let (inside, both) = (
+        json!({"name": "e", "containerPort": 80}),
+        json!({"name": "e", "containerPort": 80, "hostPort": 0}),
+    );
+    for (networks, endpoint, check, port) in [
+        (json!([{"mode": "host"}]), &on_host, &http, 31005),
+        (container.clone(), &inside, &http, 80),
+        (container.clone(), &both, &tcp, 80),
+        (bridge.clone(), &both, &http, 80),
+        // Where Marathon silently sends no check at all.
+        (bridge, &on_host, &tcp, 31005),
+    ] {
+        let definition = pod(networks, endpoint.clone(), check.clone());
+        let group = launch(definition, target(&[("e", 31005)]), Delivery::AgentDefault);
+        let task = &group.task_group.tasks[0];
+        let (health, general) = (task.health_check.as_ref().unwrap(), task.check.as_ref().unwrap());
+        let ports = match (&health.http, &health.tcp) {
+            (Some(http), None) => (http.port, general.http.as_ref().unwrap().port),
+            (None, Some(tcp)) => (tcp.port, general.tcp.unwrap().port),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ports, (port, port), "{endpoint} {check}");
+    }
+}
+
+#[test]
+fn checks_become_what_the_reference_says() {
+    let check = json!({"http": {"endpoint": "e", "path": "/ok", "scheme": "HTTPS"}, "intervalSeconds": 10,
+        "timeoutSeconds": 5, "gracePeriodSeconds": 7, "maxConsecutiveFailures": 4, "delaySeconds": 1});
+    let exec = json!({"exec": {"command": {"argv": ["test", "-e", "/ok"]}}});
+    let definition = json!({"id": "/p", "networks": [{"mode": "host"}], "containers": [{"name": "c", "resources": {},
+        "exec": {"command": {"shell": "serve"}}, "endpoints": [{"name": "e", "hostPort": 0}],
+        "healthCheck": check, "check": exec}]});
+    let group = launch(definition, target(&[("e", 31005)]), Delivery::AgentDefault);
+    let task = &group.task_group.tasks[0];
+    let health = task.health_check.as_ref().unwrap();
+    assert_eq!(health.r#type(), v1::health_check::Type::Http);
+    let http = health.http.as_ref().unwrap();
+    assert_eq!(
+        (http.scheme.as_deref(), http.path.as_deref(), http.protocol()),
+        (Some("https"), Some("/ok"), v1::network_info::Protocol::IPv4)
+    );
+    assert_eq!(
+        (
+            health.interval_seconds(),
+            health.timeout_seconds(),
+            health.delay_seconds(),
+            health.grace_period_seconds(),
+            health.consecutive_failures()
+        ),
+        (10.0, 5.0, 1.0, 7.0, 4)
+    );
+    let general = task.check.as_ref().unwrap();
+    assert_eq!(general.r#type(), v1::check_info::Type::Command);
+    let command = &general.command.as_ref().unwrap().command;
+    assert_eq!(
+        (command.shell, command.value.as_deref(), &command.arguments[..]),
+        (
+            Some(false),
+            Some("test"),
+            &["test", "-e", "/ok"].map(str::to_owned)[..]
+        )
+    );
+    assert_eq!((general.interval_seconds(), general.delay_seconds()), (60.0, 2.0));
 }

@@ -141,6 +141,18 @@ fn each_broken_rule_is_named_with_its_place() {
             "contained in the container endpoints",
         ),
         (
+            json!({"networks": [{"mode": "container/bridge"}],
+                "containers": two(json!({"endpoints": [{"name": "w"}], "healthCheck": {"tcp": {"endpoint": "w"}}}))}),
+            "/containers(1)/healthCheck/tcp/endpoint",
+            "`w` has no port that could be checked",
+        ),
+        (
+            json!({"containers": two(json!({"endpoints": [{"name": "w", "hostPort": 0}],
+                "check": {"http": {"endpoint": "w", "scheme": "HTTPS"}}}))}),
+            "/containers(1)/check/http/scheme",
+            "healthCheck knows HTTPS",
+        ),
+        (
             json!({"containers": two(json!({"healthCheck": {}}))}),
             "/containers(1)/healthCheck",
             "Only one of http",

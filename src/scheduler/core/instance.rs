@@ -228,8 +228,10 @@ impl Instance {
     pub fn is_ready(&self, checked: impl Fn(&str) -> bool) -> bool {
         self.condition == Condition::Running
             && self.tasks.iter().all(|(name, task)| match task.healthy {
+                // It has done what it was there for.
+                _ if task.condition == Condition::Finished => true,
                 Some(healthy) => healthy,
-                None => !checked(name) || task.condition == Condition::Finished,
+                None => !checked(name),
             })
     }
 

@@ -3,6 +3,7 @@
 
 mod away;
 mod clocks;
+mod health;
 mod life;
 mod offers;
 mod stories;
