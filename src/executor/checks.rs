@@ -173,11 +173,11 @@ fn is_ending(init: i32) -> bool {
     let Ok(children) = fs::read_to_string(format!("/proc/{init}/task/{init}/children")) else {
         return true;
     };
-    let Some(command) = children.split_ascii_whitespace().next() else {
-        return true;
-    };
     // `4711 (a name) Z …`
-    let stat = fs::read_to_string(format!("/proc/{command}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    matches!(state, None | Some('Z' | 'X'))
+    let is_dead = |child: &str| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        matches!(state, None | Some('Z' | 'X'))
+    };
+    children.split_ascii_whitespace().all(is_dead)
 }

@@ -48,7 +48,6 @@ impl Support {
     pub const EVERYTHING: Support = Support {
         images: true,
         container_networks: true,
-        checks: true,
         secrets: true,
         artifacts: true,
         persistent_volumes: true,
