@@ -7,24 +7,23 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Method, Request,
     client::conn::http1,
-    header::{CONTENT_TYPE, HOST},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 
-use super::Failure;
+use super::{
+    Failure,
+    line::{Access, Line},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Long enough for the other side of the world.
-const CONNECT: Duration = Duration::from_secs(5);
 const LARGEST_ANSWER: usize = 256 << 20;
 
 /// Where the scheduler is.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
-    /// `host:port`.
-    authority: String,
+    line: Line,
 }
 
 /// What came back.
@@ -36,23 +35,10 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    /// Understands `http://host:port`, with or without a slash at the end.
-    pub fn new(url: &str) -> Result<Self, Failure> {
-        let rest = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
-        if url.starts_with("https://") {
-            return Err(Failure::usage(format!(
-                "--url {url}: https is not supported yet; name an http:// address"
-            )));
-        }
-        if rest.is_empty() || rest.contains(['/', '@', ' ', '?', '#']) {
-            return Err(Failure::usage(format!("--url {url}: expected http://HOST:PORT")));
-        }
-        let authority = if rest.contains(':') {
-            rest.to_owned()
-        } else {
-            format!("{rest}:80")
-        };
-        Ok(Client { authority })
+    pub fn new(url: &str, access: &Access) -> Result<Self, Failure> {
+        Ok(Client {
+            line: Line::new(url, access)?,
+        })
     }
 
     /// Makes one request; an answer that says no is a failure with its words.
@@ -62,7 +48,8 @@ impl Client {
             .build()?;
         let answer = runtime
             .block_on(async { tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await });
-        let answer = answer.map_err(|_| Failure::failed(format!("{} does not answer", self.authority)))??;
+        let answer =
+            answer.map_err(|_| Failure::failed(format!("{} does not answer", self.line.shown())))??;
         if (200..300).contains(&answer.status) {
             Ok(answer)
         } else {
@@ -82,23 +69,17 @@ impl Client {
     /// Some other server has answered.
     pub fn no_scheduler(&self, path: &str) -> Failure {
         Failure::failed(format!(
-            "what answers at http://{} is no scheduler: its answer to {path} is not what the pods API says",
-            self.authority
+            "what answers at {} is no scheduler: its answer to {path} is not what the pods API says",
+            self.line.shown()
         ))
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
-        let nobody = |error: &dyn std::fmt::Display| {
-            Failure::failed(format!("no scheduler at http://{}: {error}", self.authority))
-        };
-        let socket = tokio::time::timeout(CONNECT, TcpStream::connect(&self.authority))
-            .await
-            .map_err(|_| nobody(&"no answer within 5 seconds"))?
-            .map_err(|error| nobody(&error))?;
+        let socket = self.line.connect().await?;
         let garbage = |error: hyper::Error| {
             Failure::failed(format!(
-                "what answers at http://{} is no scheduler: {}",
-                self.authority,
+                "what answers at {} is no scheduler: {}",
+                self.line.shown(),
                 Failure::from(error)
             ))
         };
@@ -106,18 +87,23 @@ impl Client {
         // Its failure shows in the answer.
         let connection = tokio::spawn(connection);
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, &self.authority)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))?;
+            .header(HOST, self.line.authority())
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(authorization) = self.line.authorization() {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request.body(Full::new(body))?;
         let response = sender.send_request(request).await.map_err(garbage)?;
         let (parts, body) = response.into_parts();
         let bytes = Limited::new(body, LARGEST_ANSWER)
             .collect()
             .await
-            .map_err(|error| Failure::failed(format!("the answer of {} broke off: {error}", self.authority)))?
+            .map_err(|error| {
+                Failure::failed(format!("the answer of {} broke off: {error}", self.line.shown()))
+            })?
             .to_bytes();
         connection.abort();
         let deployment = parts
@@ -132,8 +118,8 @@ impl Client {
                 Err(_) if !parts.status.is_success() => Value::Null,
                 Err(error) => {
                     return Err(Failure::failed(format!(
-                        "what answers at http://{} is no scheduler: its answer is no JSON: {error}",
-                        self.authority
+                        "what answers at {} is no scheduler: its answer is no JSON: {error}",
+                        self.line.shown()
                     )));
                 }
             },
@@ -218,19 +204,5 @@ mod tests {
             !words.contains("DEPLOYMENT_ID") && !words.contains("?force"),
             "{words}"
         );
-    }
-
-    #[test]
-    fn urls_name_a_host_and_a_port() {
-        for (url, authority) in [
-            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
-            ("http://marathon.example/", "marathon.example:80"),
-            ("localhost:8080", "localhost:8080"),
-        ] {
-            assert_eq!(Client::new(url).unwrap().authority, authority);
-        }
-        for url in ["", "http://", "https://a", "http://a/b", "http://u@h:1"] {
-            assert!(Client::new(url).is_err(), "{url}");
-        }
     }
 }

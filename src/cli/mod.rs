@@ -6,7 +6,9 @@
 mod client;
 mod definition;
 mod failure;
+mod guests;
 mod image;
+mod line;
 mod loopback;
 mod master;
 mod networks;

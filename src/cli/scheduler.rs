@@ -5,9 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::{Ended, Failure, signals::Interrupts};
+use super::{Ended, Failure, guests::Guests, signals::Interrupts};
 use crate::{
-    door::{Keeper, Names, Peers, Started, raise_descriptors},
+    door::{Listener, raise_descriptors},
     mesos::{codec::Encoding, v1},
     pod::{self, Profile, task_group},
     scheduler::{
@@ -102,6 +102,9 @@ pub(super) struct SchedulerCommand {
     /// Name given to container networks without one
     #[arg(long, env = "PODLING_DEFAULT_NETWORK", value_name = "NAME")]
     default_network: Option<String>,
+
+    #[command(flatten)]
+    guests: Guests,
 }
 
 fn role(text: &str) -> Result<String, String> {
@@ -228,6 +231,7 @@ impl SchedulerCommand {
     async fn serve(self, master: String) -> Ended {
         let mut interrupts = Interrupts::listen()?;
         raise_descriptors();
+        let door = self.guests.receive(self.listen, self.hostname.as_deref())?;
         let listener = TcpListener::bind(self.listen)
             .await
             .map_err(|error| Failure::failed(format!("cannot listen on {}: {error}", self.listen)))?;
@@ -263,11 +267,6 @@ impl SchedulerCommand {
             most_instances: self.max_instances,
             ..Profile::default()
         };
-        let mut names = Names::default();
-        if let Some(hostname) = &self.hostname {
-            names.add(hostname);
-        }
-        let keeper = Keeper::new(names, None, Peers::open(Started::default()));
         let context = api::Context {
             scheduler,
             profile: Arc::new(profile),
@@ -275,7 +274,11 @@ impl SchedulerCommand {
             framework: Arc::new(ours),
             master: format!("http://{master}"),
         };
-        eprintln!("podling: pods API at http://{address}, master at http://{master}");
+        let (scheme, listener) = match door.tls {
+            Some(tls) => ("https", Listener::Tls(listener, tls)),
+            None => ("http", Listener::Tcp(listener)),
+        };
+        eprintln!("podling: pods API at {scheme}://{address}, master at http://{master}");
         tokio::select! {
             () = interrupts.next() => Ok(ExitCode::SUCCESS),
             ended = service.run() => match ended {
@@ -284,7 +287,7 @@ impl SchedulerCommand {
                 Err(fatal) => Err(fatal.into()),
                 Ok(()) => Err(Failure::failed("the scheduler ended by itself")),
             },
-            never = api::serve(listener, context, keeper) => match never {},
+            never = api::serve(listener, context, door.keeper) => match never {},
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{
     page::{self, Names},
     peer::{Caller, Peers},
     token::Token,
+    users::{Found, Role, Users},
 };
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -56,11 +57,15 @@ pub struct Keeper {
     guard: Option<Arc<Guard>>,
 }
 
-#[derive(Debug)]
-struct Guard {
-    names: Names,
-    token: Option<Token>,
-    peers: Option<Peers>,
+/// Ways in, each of them enough. Without any nobody is let in.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// Under which we are addressed.
+    pub names: Names,
+    pub token: Option<Token>,
+    pub users: Option<Users>,
+    /// The owner needs nothing else.
+    pub peers: Option<Peers>,
 }
 
 impl Keeper {
@@ -69,10 +74,9 @@ impl Keeper {
         Keeper::default()
     }
 
-    /// Lets in who shows the token, and the owner of `peers`.
-    pub fn new(names: Names, token: Option<Token>, peers: Option<Peers>) -> Self {
+    pub fn new(guard: Guard) -> Self {
         Keeper {
-            guard: Some(Arc::new(Guard { names, token, peers })),
+            guard: Some(Arc::new(guard)),
         }
     }
 
@@ -97,28 +101,50 @@ impl Keeper {
     pub async fn admits(&self, head: &Parts, caller: &Caller) -> Result<(), Refusal> {
         self.passes(head, caller)?;
         match &self.guard {
-            Some(guard) => guard.knows(head, caller).await,
+            Some(guard) => match guard.role(head, caller).await? {
+                Role::Read if !reads(&head.method) => Err(Refusal::forbidden("this user may only read")),
+                _ => Ok(()),
+            },
             None => Ok(()),
         }
     }
 }
 
 impl Guard {
-    async fn knows(&self, head: &Parts, caller: &Caller) -> Result<(), Refusal> {
-        match shown(&head.headers) {
-            Shown::Token(shown) if self.token.as_ref().is_some_and(|token| token.is(shown)) => Ok(()),
-            // For clients that know nothing else; the user's name does not matter.
-            Shown::Basic { password, .. }
-                if self
-                    .token
-                    .as_ref()
-                    .is_some_and(|token| token.is(password.as_bytes())) =>
-            {
-                Ok(())
+    async fn role(&self, head: &Parts, caller: &Caller) -> Result<Role, Refusal> {
+        let found = match shown(&head.headers) {
+            Shown::Nothing if caller.is_certified() => Some(Role::Write),
+            Shown::Nothing => {
+                self.is_owner(head, caller).await?;
+                Some(Role::Write)
             }
-            Shown::Nothing if caller.is_certified() => Ok(()),
-            Shown::Nothing => self.is_owner(head, caller).await,
-            _ => Err(self.unknown("what Authorization says is not known here".to_owned())),
+            Shown::Token(shown) => self.by_token(shown),
+            Shown::Basic { user, password } => self.by_password(&user, &password).await?,
+            Shown::Nonsense => None,
+        };
+        found.ok_or_else(|| self.unknown("what Authorization says is not known here".to_owned()))
+    }
+
+    fn by_token(&self, shown: &[u8]) -> Option<Role> {
+        match self.token.as_ref().is_some_and(|token| token.is(shown)) {
+            true => Some(Role::Write),
+            false => self.users.as_ref()?.by_token(shown),
+        }
+    }
+
+    /// A token goes as a password too, under any name, for clients that know nothing else.
+    async fn by_password(&self, user: &str, password: &str) -> Result<Option<Role>, Refusal> {
+        if let Some(role) = self.by_token(password.as_bytes()) {
+            return Ok(Some(role));
+        }
+        let Some(users) = &self.users else { return Ok(None) };
+        match users.by_password(user, password).await {
+            Found::Role(role) => Ok(Some(role)),
+            Found::Nobody => Ok(None),
+            Found::Busy => Err(Refusal::new(
+                503,
+                "too many passwords are being looked at; try again",
+            )),
         }
     }
 
@@ -141,8 +167,13 @@ impl Guard {
     }
 
     fn unknown(&self, reason: String) -> Refusal {
+        let challenge = match self.users {
+            // What Marathon says, and what its clients look for.
+            Some(_) => "Basic realm=\"podling\", charset=\"UTF-8\"",
+            None => "Bearer realm=\"podling\"",
+        };
         Refusal {
-            challenge: Some(HeaderValue::from_static("Bearer realm=\"podling\"")),
+            challenge: Some(HeaderValue::from_static(challenge)),
             ..Refusal::new(401, reason)
         }
     }
@@ -183,8 +214,7 @@ fn after<'v>(value: &'v [u8], scheme: &[u8]) -> Option<&'v [u8]> {
 }
 
 /// Whether a method only looks.
-#[expect(dead_code, reason = "roles come next")]
-pub(super) fn reads(method: &Method) -> bool {
+fn reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 

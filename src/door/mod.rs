@@ -38,14 +38,18 @@ mod keeper;
 mod page;
 mod peer;
 mod take;
+mod tls;
 mod token;
+mod users;
 
 pub use self::{
     crowd::{Crowd, Entry, Limits, Who, descriptors_before, raise_descriptors},
-    guest::{Guest, pause_after, welcome},
-    keeper::{Keeper, Refusal},
+    guest::{Guest, Listener, pause_after, welcome},
+    keeper::{Guard, Keeper, Refusal},
     page::Names,
     peer::{Caller, Peers, Started},
     take::{TooLarge, discard, take_in},
+    tls::{BadTls, Tls, TlsFiles},
     token::{BadToken, Token},
+    users::{BadUsers, Role, Users},
 };

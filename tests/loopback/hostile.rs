@@ -202,3 +202,41 @@ fn patience_with_an_executor_that_hangs_has_an_end() {
     let outcome = agent.finish();
     assert_eq!(outcome.complaints(), ["the executor had to be killed"]);
 }
+
+/// The status that somebody else's curl hears of this agent or master.
+pub fn another_user(address: std::net::SocketAddr, path: &str, headers: &[&str]) -> String {
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "curl"]);
+    command.args([
+        "-s",
+        "-m",
+        "30",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "-d",
+        "{}",
+    ]);
+    for header in [&["Content-Type: application/json"], headers].concat() {
+        command.args(["-H", header]);
+    }
+    let output = command.arg(format!("http://{address}{path}")).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn another_user_is_no_executor_and_no_page_is_one() {
+    let (_body, agent) = agent();
+    let endpoint = agent.facts().endpoint;
+    assert_eq!(another_user(endpoint, "/api/v1/executor", &[]), "401");
+    assert_eq!(
+        another_user(endpoint, "/api/v1/executor", &["Authorization: Bearer a.b.c"]),
+        "401"
+    );
+    let mut connection = Connection::tcp(agent.facts());
+    let page = "POST /api/v1/executor HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n";
+    connection.write(page.as_bytes());
+    assert_eq!(connection.response().unwrap().status, 403);
+    still_serves(&agent);
+}

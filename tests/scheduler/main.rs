@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod empty_master;
+mod guests;
 mod process;
 mod removed;
 mod status;

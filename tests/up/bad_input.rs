@@ -240,7 +240,7 @@ fn what_nobody_knows_is_wrong_use() {
         &["pod", "lst"],
         &["pod", "status"],
         &["pod", "list", "-o", "xml"],
-        &["pod", "list", "--url", "https://x"],
+        &["pod", "list", "--url", "ftp://x"],
         &["pod", "list", "--url", "http://"],
         &["pod", "status", "/Up_per"],
         &["pod", "explain", "web/web.instance-17"],

@@ -365,3 +365,42 @@ fn insecure_is_said_and_lets_everybody_in() {
     assert_eq!(code, 2);
     assert!(stderr.contains("--insecure"), "{stderr}");
 }
+
+#[test]
+fn the_socket_is_the_owners() {
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path().join("state");
+    let mut up = Up::start(&["--follow", "--state", state.to_str().unwrap()]);
+    let socket = state.join("api.sock");
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    let url = format!("unix:{}", socket.display());
+    let (code, _, stderr) = output(podling().args(["pod", "list", "--url", &url]));
+    assert_eq!(code, 0, "{stderr}");
+    let with_token = format!(
+        "Authorization: Bearer {}",
+        fs::read_to_string(state.join("token")).unwrap().trim()
+    );
+    let path = socket.to_str().unwrap();
+    assert_eq!(
+        curl(
+            None,
+            &["--unix-socket", path, "-H", &with_token, "http://any/v2/pods"]
+        ),
+        "200"
+    );
+    // A root member on the host's file system can reach it, and is not taken for the owner.
+    let shell = format!(
+        "echo \"HEARD $(curl -s -m 20 -o /dev/null -w '%{{http_code}}' --unix-socket {path} http://any/v2/pods)\"; \
+         echo DONE; sleep 1000"
+    );
+    let file = write(place.path(), "pod.json", &pod("/root", &shell).to_string());
+    assert_eq!(up.pod(&["add", file.to_str().unwrap()]).0, 0);
+    up.wait_for("| DONE");
+    assert!(
+        up.seen.iter().any(|line| line.ends_with("| HEARD 401")),
+        "{}",
+        up.seen.join("\n")
+    );
+    up.stop();
+    assert!(!socket.exists());
+}

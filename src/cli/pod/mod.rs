@@ -14,6 +14,7 @@ use super::{
     client::{self, Client},
     definition::{self, Unknown},
     failure,
+    line::Access,
 };
 use crate::pod::{InstanceId, PodId, Profile};
 
@@ -28,6 +29,9 @@ pub(super) struct Pod {
         value_name = "URL"
     )]
     url: String,
+
+    #[command(flatten)]
+    access: Access,
 
     /// How to print
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
@@ -138,7 +142,7 @@ fn pod_and_instance(text: &str) -> Result<(PodId, Option<InstanceId>), Failure> 
 
 impl Pod {
     pub(super) fn run(self) -> Ended {
-        let client = Client::new(&self.url)?;
+        let client = Client::new(&self.url, &self.access)?;
         match &self.command {
             Command::Add { file, strict } => {
                 let body = definition::value_to_send(file, unknown(*strict))?;

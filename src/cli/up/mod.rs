@@ -9,7 +9,13 @@ mod show;
 mod state;
 mod waiting;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use tokio::{
@@ -21,13 +27,14 @@ use self::show::Show;
 pub(super) use self::state::WorkDir;
 use super::{
     Ended, Failure, definition, failure,
+    guests::names,
     loopback::own_executor,
     master::RESOURCES,
     scheduler::{Name, framework, known_as, settings},
     signals::Interrupts,
 };
 use crate::{
-    door::{Keeper, Names, Peers, Token, raise_descriptors},
+    door::{Guard, Keeper, Listener, Peers, Token, raise_descriptors},
     image::Reference,
     loopback::master::{Access, Cluster, Options},
     mesos::codec::Encoding,
@@ -76,6 +83,10 @@ pub(super) struct Up {
     /// End when every instance has ended: with 0 if all of them finished, else with 1
     #[arg(long)]
     once: bool,
+
+    /// A name or address by which clients reach us, beside our own; may be given more than once
+    #[arg(long, env = "PODLING_HOSTNAME", value_name = "NAME", value_delimiter = ',')]
+    hostname: Vec<String>,
 
     /// Let everybody use the API: other users, members, web pages, and everybody else who reaches it
     #[arg(long)]
@@ -154,10 +165,11 @@ impl Up {
         })?;
 
         let address = listener.local_addr()?.to_string();
+        let socket = socket(state.path());
         let mut show = Show::new(self.follow || self.once, &work_dir)?;
         show.began(&address, self.agents, &pods, root);
         let (outcome, asked) = tokio::select! {
-            ended = self.live(profile, pods, executor, (listener, keeper), &access, &state, &cluster, &mut show) => (ended, false),
+            ended = self.live(profile, pods, executor, (listener, socket, keeper), &access, &state, &cluster, &mut show) => (ended, false),
             () = interrupts.next() => (Ok(self.broken_off()), true),
             () = printer::reader_gone() => (Ok(self.broken_off()), true),
         };
@@ -185,13 +197,12 @@ impl Up {
             return Ok(Keeper::insecure());
         }
         let token = Token::keep(&state.path().join("token"))?;
-        let mut names = Names::default();
-        names.add(&self.listen.ip().to_string());
-        Ok(Keeper::new(
-            names,
-            Some(token),
-            Peers::open(access.started.clone()),
-        ))
+        Ok(Keeper::new(Guard {
+            names: names(self.hostname.iter().map(String::as_str)),
+            token: Some(token),
+            peers: Peers::open(access.started.clone()),
+            ..Guard::default()
+        }))
     }
 
     /// The exit code if somebody wants an end before there is one.
@@ -209,7 +220,7 @@ impl Up {
         profile: Profile,
         pods: Vec<Pod>,
         executor: String,
-        (listener, keeper): (TcpListener, Keeper),
+        (listener, socket, keeper): (TcpListener, Option<Listener>, Keeper),
         access: &Access,
         state: &WorkDir,
         cluster: &Cluster,
@@ -242,7 +253,10 @@ impl Up {
         // Tasks of their own, and gone with this function however it ends.
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async move { service.run().await.map_err(Failure::from) });
-        tasks.spawn(async move { match api::serve(listener, context, keeper).await {} });
+        for listener in [Some(Listener::Tcp(listener)), socket].into_iter().flatten() {
+            let (context, keeper) = (context.clone(), keeper.clone());
+            tasks.spawn(async move { match api::serve(listener, context, keeper).await {} });
+        }
         let show_all = async {
             deploy(&scheduler, pods).await?;
             self.watch(&scheduler, notices, show).await
@@ -315,6 +329,14 @@ async fn drain(cluster: &Cluster, show: &mut Show) {
             () = more => show.output(),
         }
     }
+}
+
+/// The API for programs that would rather not use a port. Pods run without it.
+fn socket(state: &Path) -> Option<Listener> {
+    let path = state.join("api.sock");
+    Listener::unix(&path)
+        .inspect_err(|error| failure::complain(format_args!("cannot listen on {}: {error}", path.display())))
+        .ok()
 }
 
 /// Hands the definitions to the scheduler; those it knows from last time are updated.

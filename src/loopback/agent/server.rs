@@ -22,7 +22,7 @@ use tokio::{
     task::{AbortHandle, spawn_local},
 };
 
-use crate::door::{self, Caller, Crowd, Entry, Keeper, Limits, Names, Peers};
+use crate::door::{self, Caller, Crowd, Entry, Guard, Keeper, Limits, Peers};
 
 use super::{
     core::Core,
@@ -174,7 +174,10 @@ impl Doors {
             core: core.clone(),
             // Executors leave their second connection idle for as long as they like.
             crowd: Crowd::new(Limits::part(4).with_patient_friends()),
-            keeper: Keeper::new(Names::default(), None, Peers::with_executors()),
+            keeper: Keeper::new(Guard {
+                peers: Peers::with_executors(),
+                ..Guard::default()
+            }),
         };
         let tcp = Door::new(port.listen()?, &house, false, |listener: &TcpListener, cx| {
             listener.poll_accept(cx).map(|accepted| {

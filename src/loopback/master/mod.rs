@@ -40,7 +40,7 @@ use self::{
 };
 use super::agent::{Hosted, News, Site};
 use crate::{
-    door::{Keeper, Names, Peers, Started, Token},
+    door::{Guard, Keeper, Listener, Peers, Started, Token},
     mesos::v1,
 };
 
@@ -75,11 +75,11 @@ impl Access {
     fn keeper(&self) -> Keeper {
         match self.insecure {
             true => Keeper::insecure(),
-            false => Keeper::new(
-                Names::default(),
-                self.token.clone(),
-                Peers::open(self.started.clone()),
-            ),
+            false => Keeper::new(Guard {
+                token: self.token.clone(),
+                peers: Peers::open(self.started.clone()),
+                ..Guard::default()
+            }),
         }
     }
 }
@@ -423,7 +423,11 @@ async fn set_up(options: &Options) -> Result<(Rc<RefCell<Station>>, SocketAddr),
         executors: 0,
         draining: Vec::new(),
     }));
-    spawn_local(server::serve(station.clone(), listener, options.access.keeper()));
+    spawn_local(server::serve(
+        station.clone(),
+        Listener::Tcp(listener),
+        options.access.keeper(),
+    ));
     let listener = station.clone();
     spawn_local(async move {
         while let Some((agent, news)) = heard.recv().await {

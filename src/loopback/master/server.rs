@@ -17,14 +17,13 @@ use hyper::{
     service::service_fn,
 };
 use tokio::{
-    net::TcpListener,
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::spawn_local,
 };
 
 use super::{Station, core::Refusal};
 use crate::{
-    door::{self, Caller, Crowd, Entry, Keeper, Limits},
+    door::{self, Caller, Crowd, Entry, Keeper, Limits, Listener},
     group::validate,
     loopback::agent::rules,
     mesos::{
@@ -70,7 +69,7 @@ impl Streams {
     }
 }
 
-pub(super) async fn serve(station: Rc<RefCell<Station>>, listener: TcpListener, keeper: Keeper) {
+pub(super) async fn serve(station: Rc<RefCell<Station>>, listener: Listener, keeper: Keeper) {
     // Schedulers leave the connection for calls idle for as long as they like.
     let crowd = Crowd::new(Limits::part(8).with_patient_friends());
     loop {

@@ -11,14 +11,13 @@ use axum::{
 use hyper::{body::Incoming, service::Service as _, service::service_fn};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use tokio::net::TcpListener;
 
 use super::{
     Address, Context, LARGEST_BODY,
     answer::{Failure, headers},
     router,
 };
-use crate::door::{self, Caller, Crowd, Entry, Keeper, Limits, Refusal, TooLarge};
+use crate::door::{self, Caller, Crowd, Entry, Keeper, Limits, Listener, Refusal, TooLarge};
 
 /// Tells nothing and changes nothing: whatever looks after servers asks it without a word.
 const OPEN: &str = "/ping";
@@ -31,7 +30,7 @@ struct Entrance {
 }
 
 /// Serves the API to whom the keeper lets in, for ever.
-pub async fn serve(listener: TcpListener, context: Context, keeper: Keeper) -> Infallible {
+pub async fn serve(listener: Listener, context: Context, keeper: Keeper) -> Infallible {
     let crowd = Crowd::new(Limits::part(4));
     let entrance = Arc::new(Entrance {
         address: context.address.clone(),

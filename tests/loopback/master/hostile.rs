@@ -111,3 +111,22 @@ fn many_idle_connections_keep_nobody_out() {
     home.still_serves();
     drop(idle);
 }
+
+#[test]
+fn another_user_is_no_scheduler() {
+    let home = Home::new(1);
+    let address = home.cluster.address();
+    assert_eq!(crate::hostile::another_user(address, PATH, &[]), "401");
+    assert_eq!(
+        crate::hostile::another_user(address, PATH, &["Authorization: Bearer x"]),
+        "401"
+    );
+    // Which tells nothing.
+    assert_eq!(crate::hostile::another_user(address, "/health", &[]), "200");
+    assert_eq!(
+        home.exchange("POST", PATH, &[JSON, ("Origin", "http://evil.example")], b"{}")
+            .status,
+        403
+    );
+    home.still_serves();
+}
