@@ -62,6 +62,8 @@ pub struct Facts {
     pub nftables: bool,
     /// IPv4, IPv6; `None` where the kernel does not have the family.
     pub forwarding: (Option<bool>, Option<bool>),
+    /// How much tracing Yama forbids, if it is there.
+    pub tracing: Option<u64>,
     pub kernel_log: bool,
     pub cgroup_mode: cgroup::Mode,
     pub controllers: Vec<Controller>,
@@ -105,6 +107,7 @@ impl Facts {
                 number("/proc/sys/net/ipv4/ip_forward").map(|on| on > 0),
                 number("/proc/sys/net/ipv6/conf/all/forwarding").map(|on| on > 0),
             ),
+            tracing: number("/proc/sys/kernel/yama/ptrace_scope"),
             kernel_log: fs::File::open("/dev/kmsg").is_ok(),
             cgroup_mode: layout.mode(),
             controllers: layout.controllers(),
@@ -243,7 +246,7 @@ const CAPABILITIES: &[(u64, Grade, &str)] = &[
     (
         caps::SYS_PTRACE,
         Grade::Lesser,
-        "commands cannot be run inside members of other users",
+        "commands cannot be run inside members of other users, and a group may have begun in part when the kernel refuses a program",
     ),
     (
         caps::SYS_RESOURCE,
@@ -354,6 +357,13 @@ fn kernel(facts: &Facts, out: &mut Vec<Finding>) {
             "members may use every system call; those that name a profile fail",
         ),
     });
+    out.push(unless(
+        // Below that a parent may trace its child, which is all that is asked for.
+        facts.tracing.is_none_or(|scope| scope < 3),
+        "tracing",
+        Grade::Lesser,
+        "a group may have begun in part when the kernel refuses a program (kernel.yama.ptrace_scope is 3)",
+    ));
     out.push(unless(
         facts.kernel_log,
         "kernel-log",

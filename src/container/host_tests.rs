@@ -20,6 +20,7 @@ fn complete() -> Facts {
         network_namespaces: true,
         nftables: true,
         forwarding: (Some(true), Some(true)),
+        tracing: Some(2),
         kernel_log: true,
         cgroup_mode: cgroup::Mode::Unified,
         controllers: vec![
@@ -117,7 +118,7 @@ fn s_08_every_cgroup_arrangement_is_told() {
 #[test]
 fn s_08_each_kernel_feature_lacking_is_told() {
     type Change = fn(&mut Facts);
-    let changes: [(&str, Grade, Change); 12] = [
+    let changes: [(&str, Grade, Change); 13] = [
         ("clone3", Grade::Missing, |facts| facts.clone3 = false),
         ("pidfd", Grade::Missing, |facts| facts.pidfd = false),
         ("openat2", Grade::Missing, |facts| facts.openat2 = false),
@@ -126,6 +127,7 @@ fn s_08_each_kernel_feature_lacking_is_told() {
         ("seccomp", Grade::Lesser, |facts| facts.seccomp = false),
         ("seccomp", Grade::Lesser, |facts| facts.arch = None),
         ("device-filter", Grade::Lesser, |facts| facts.bpf = false),
+        ("tracing", Grade::Lesser, |facts| facts.tracing = Some(3)),
         ("clone-into-cgroup", Grade::Lesser, |facts| facts.kernel = (5, 6)),
         ("nftables", Grade::Lesser, |facts| facts.nftables = false),
         ("ipv4-forwarding", Grade::Lesser, |facts| {

@@ -12,10 +12,12 @@ use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver};
 use super::{
     error::{LaunchError, Problem},
     process::Process,
+    program,
     script::{Script, Step},
 };
 use crate::sys::{
     init_format::{self as format, RECORD_SIZE},
+    init_program::Flaw,
     pidfd::Ended,
     spawn::{Spawn, spawn},
 };
@@ -103,6 +105,7 @@ pub(super) fn launch(member: &str, script: Script, birth: &Birth<'_>) -> Result<
             member: member.to_owned(),
             receiver: report,
             steps: script.steps,
+            named: String::new(),
         },
         gate: Gate(gate),
         status: Status(status),
@@ -116,6 +119,8 @@ pub(super) struct Report {
     receiver: Receiver,
     /// What the operations of the script are called.
     steps: Vec<Step>,
+    /// What the failure is about that comes next, made fit to be shown.
+    named: String,
 }
 
 /// Something that was reached, and what there is to say of it.
@@ -128,32 +133,49 @@ pub(super) struct Reached {
 impl Report {
     /// The next thing that is reached; `None` when the exec has happened or the process is gone.
     pub(super) async fn next(&mut self) -> Result<Option<Reached>, LaunchError> {
-        let mut bytes = [0u8; RECORD_SIZE];
-        match self.receiver.read_exact(&mut bytes).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(LaunchError::step(&self.member, "read the report", error)),
+        loop {
+            let mut bytes = [0u8; RECORD_SIZE];
+            match self.receiver.read_exact(&mut bytes).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+                Err(error) => return Err(self.unreadable(error)),
+            }
+            let mut words = bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|word| u32::from_ne_bytes(*word));
+            let mut word = || words.next().unwrap_or_default();
+            let (kind, what, value) = (word(), word(), word());
+            match kind {
+                format::NAMED => {
+                    let mut name = vec![0; (value as usize).min(format::NAME_LENGTH)];
+                    let read = self.receiver.read_exact(&mut name).await;
+                    read.map_err(|error| self.unreadable(error))?;
+                    self.named = name.escape_ascii().to_string();
+                }
+                format::FAILED => return Err(self.failure(what, value)),
+                _ => return Ok(Some(Reached { what, value })),
+            }
         }
-        let mut words = bytes
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|word| u32::from_ne_bytes(*word));
-        let mut word = || words.next().unwrap_or_default();
-        let (kind, what, value) = (word(), word(), word());
-        if kind == format::FAILED {
-            let step = self
-                .steps
-                .get(what as usize)
-                .cloned()
-                .unwrap_or("an unknown step".into());
-            return Err(LaunchError::step(
-                &self.member,
-                step,
-                io::Error::from_raw_os_error(value as i32),
-            ));
+    }
+
+    fn unreadable(&self, error: io::Error) -> LaunchError {
+        LaunchError::step(&self.member, "read the report", error)
+    }
+
+    fn failure(&self, step: u32, word: u32) -> LaunchError {
+        let step = self.steps.get(step as usize).cloned();
+        let step = step.unwrap_or("an unknown step".into());
+        let (errno, flaw) = Flaw::of_word(word);
+        let error = io::Error::from_raw_os_error(errno as i32);
+        match flaw {
+            None => LaunchError::step(&self.member, step, error),
+            Some(flaw) => {
+                let error = io::Error::new(error.kind(), program::describe(flaw, &self.named, &error));
+                LaunchError::step(&self.member, step, error)
+            }
         }
-        Ok(Some(Reached { what, value }))
     }
 }
 

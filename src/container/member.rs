@@ -72,6 +72,31 @@ impl Member {
     pub(super) fn name(&self) -> &str {
         &self.confinement.plan.member
     }
+
+    async fn discard(mut self) {
+        self.process.kill();
+        // The only error is that there is nothing to wait for.
+        let _ = self.process.gone().await;
+    }
+
+    /// Between its gate and the end of its exec, without an error to tell: the kernel was past the point where it could
+    /// have given one, or somebody has killed it.
+    async fn died_in_exec(mut self) -> LaunchError {
+        let name = self.name().to_owned();
+        let early = ended_early(&name, &mut self.process).await;
+        match self.status.told() {
+            Some(Ended::Signal { number, .. }) => {
+                let program = &self.confinement.plan.command.program;
+                LaunchError::new(
+                    &name,
+                    Problem::Ended(format!(
+                        "exec `{program}`: ended by signal {number} while the kernel loaded it"
+                    )),
+                )
+            }
+            _ => early,
+        }
+    }
 }
 
 /// A member whose process exists and waits. Dropping it ends the process.
@@ -81,35 +106,40 @@ pub struct Gated {
     pub(super) report: Report,
     pub(super) gate: Gate,
     pub(super) outputs: Vec<OwnedFd>,
+    /// Its init will hold it after the exec.
+    pub(super) watched: bool,
 }
 
 impl Gated {
-    /// Opens the gate; `Ok` once the exec itself has succeeded.
-    pub async fn release(mut self) -> Result<Running, LaunchError> {
+    /// Opens the gate; `Ok` once the exec itself has succeeded. Not one instruction of the program has run by then,
+    /// unless this host forbids to hold it.
+    pub async fn execute(mut self) -> Result<Held, LaunchError> {
         if let Some(cgroup) = self.member.process.cgroup() {
             cgroup
                 .hold_cpu()
                 .map_err(|error| LaunchError::new(self.member.name(), Problem::Cgroup { error }))?;
         }
         self.gate.pass(self.member.name(), setup::RELEASED)?;
-        match self.report.next().await? {
+        let gate = match (self.report.next().await?, self.watched) {
+            (Some(reached), true) if reached.what == setup::EXECUTED => Some(self.gate),
             // The exec has closed the report.
-            None => Ok(Running {
-                member: self.member,
-                exit: None,
-            }),
-            Some(_) => {
-                let member = self.member.name().to_owned();
-                Err(ended_early(&member, &mut self.member.process).await)
-            }
-        }
+            (None, false) => None,
+            _ => return Err(self.member.died_in_exec().await),
+        };
+        Ok(Held {
+            member: self.member,
+            gate,
+        })
+    }
+
+    /// For a member of its own: executed and begun.
+    pub async fn release(self) -> Result<Running, LaunchError> {
+        Ok(self.execute().await?.begin())
     }
 
     /// Gives it up; resolves when nothing of it is left.
-    pub async fn discard(mut self) {
-        self.member.process.kill();
-        // The only error is that there is nothing to wait for.
-        let _ = self.member.process.gone().await;
+    pub async fn discard(self) {
+        self.member.discard().await;
     }
 
     /// The files that its stderr and then its stdout go to, as far as they go to files, to be read.
@@ -120,6 +150,40 @@ impl Gated {
     /// Process id of the member's init, in our namespace.
     pub fn pid(&self) -> i32 {
         self.member.process.pid
+    }
+}
+
+/// A member whose exec has succeeded, and that waits for the others of its group. Dropping it ends the process.
+#[derive(Debug)]
+pub struct Held {
+    member: Member,
+    /// None if it runs already.
+    gate: Option<Gate>,
+}
+
+impl Held {
+    /// Process id of the member's init, in our namespace.
+    pub fn pid(&self) -> i32 {
+        self.member.process.pid
+    }
+
+    pub fn begin(self) -> Running {
+        if let Some(gate) = &self.gate
+            && let Err(error) = gate.pass(self.member.name(), setup::BEGUN)
+        {
+            // Its end will be seen like any other.
+            tracing::error!("{error}");
+            self.member.process.kill();
+        }
+        Running {
+            member: self.member,
+            exit: None,
+        }
+    }
+
+    /// Gives it up; resolves when nothing of it is left.
+    pub async fn discard(self) {
+        self.member.discard().await;
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     plan::{
         CapabilitySet, EXECUTORS_OWN, MountSource, Network, Output, PidNamespace, Plan, Rootfs, UserSpec,
     },
+    program,
     setup::{Confinement, Prepared, PreparedMount, Source, Streams},
     tree::{self, Ownership, Tree},
     users::{Accounts, Identity},
@@ -46,6 +47,9 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
     if rootless {
         possible_without_root(plan)?;
     }
+    let stack = program::stack_limit(&plan.rlimits);
+    program::fits(&plan.command, &plan.environment, stack)
+        .map_err(|what| LaunchError::new(&plan.member, Problem::Invalid(what)))?;
     let (root, files) = root(plan, rootless)?;
     if let Some(files) = &files {
         tells_the_truth(plan, files.as_fd())?;

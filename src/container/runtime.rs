@@ -5,7 +5,10 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, SealFlags};
@@ -43,6 +46,8 @@ pub struct Runtime {
     init: Arc<OwnedFd>,
     /// Process namespaces that members share, by key; gone with the last of their members.
     pods: Mutex<HashMap<String, Weak<Pod>>>,
+    /// It was said that members cannot be held after their exec.
+    unwatched: AtomicBool,
 }
 
 impl Runtime {
@@ -71,6 +76,7 @@ impl Runtime {
             },
             init: Arc::new(init),
             pods: Mutex::default(),
+            unwatched: AtomicBool::new(false),
         })
     }
 
@@ -147,15 +153,30 @@ impl Runtime {
             null: Arc::clone(&self.common.null),
             terminal: None,
         };
-        // The task may not run before its init has given up what it must not get hold of.
+        // The task may not run before its init has given up what it must not get hold of, nor before that holds it.
+        let mut watched = match self.common.left_out.contains(&setup::WATCH) {
+            true => Some(false),
+            false => None,
+        };
         let (mut at_gate, mut confined) = (false, false);
-        while !(at_gate && confined && (member.pod.is_none() || member.heir.is_some())) {
+        let watched = loop {
+            if let (true, true, Some(watched)) = (at_gate, confined, watched)
+                && (member.pod.is_none() || member.heir.is_some())
+            {
+                break watched;
+            }
             let Some(reached) = report.next().await? else {
                 return Err(ended_early(&plan.member, &mut member.process).await);
             };
             match reached.what {
                 setup::AT_GATE => at_gate = true,
                 setup::CONFINED => confined = true,
+                setup::WATCHED => {
+                    if reached.value != 0 {
+                        self.tell_unwatched(reached.value);
+                    }
+                    watched = Some(reached.value == 0);
+                }
                 setup::FORKED => match Heir::of(&member.process, reached.value) {
                     Some(heir) => member.heir = Some(heir),
                     None => return Err(ended_early(&plan.member, &mut member.process).await),
@@ -170,13 +191,26 @@ impl Runtime {
                 }
                 _ => return Err(ended_early(&plan.member, &mut member.process).await),
             }
-        }
+        };
         Ok(Gated {
             member,
             report,
             gate,
             outputs,
+            watched,
         })
+    }
+
+    /// A kernel or sandbox that forbids all tracing: members run there, but no longer whole groups or none.
+    fn tell_unwatched(&self, errno: u32) {
+        let told = self.unwatched.swap(true, Ordering::Relaxed);
+        if !told {
+            tracing::warn!(
+                "tracing is forbidden here ({}): when the kernel refuses to execute the program of one member, others \
+                 of its group may have run for a moment",
+                io::Error::from_raw_os_error(errno as i32)
+            );
+        }
     }
 
     /// Users of members' own: a user namespace whose numbers are those of the host's range.

@@ -128,7 +128,7 @@ impl<'a> From<&'a Event> for Line<'a> {
                 message: Some(failure.message.as_str().into()),
                 ..of("prepare_failed", member)
             },
-            Event::Started(member) => of("started", member),
+            Event::Held(member) => of("held", member),
             Event::StartFailed(member, failure) => Line {
                 message: Some(failure.message.as_str().into()),
                 ..of("start_failed", member)
@@ -208,6 +208,7 @@ impl<'a> From<&'a Effect> for Line<'a> {
                 ..of("prepare", member)
             },
             Effect::Release(member) => of("release", member),
+            Effect::Begin(member) => of("begin", member),
             Effect::Discard(member) => of("discard", member),
             Effect::Signal(member, MemberSignal::Stop) => of("stop", member),
             Effect::Signal(member, MemberSignal::Kill) => of("kill", member),

@@ -1,9 +1,9 @@
 //! The keepers: one task per member that owns it from its preparation to its end.
 //!
 //! ```text
-//!  preparing ──Prepared──▶ gated ──release──▶ opening ──Started──▶ running ──Exited──▶ gone
-//!      │ discard             │ discard           │ discard            ▲ stop, kill
-//!      └─────────────────────┴───────────────────┴──Discarded──▶ gone
+//!  preparing ──Prepared──▶ gated ──release──▶ opening ──Held──▶ held ──begin──▶ running ──Exited──▶ gone
+//!      │ discard             │ discard           │ discard       │ discard       ▲ stop, kill
+//!      └─────────────────────┴───────────────────┴───────────────┴──Discarded──▶ gone
 //! ```
 //!
 //! A keeper gives exactly one answer to each effect that asks for one, and the member ends with its keeper.
@@ -18,7 +18,7 @@ use super::{
     provision::{Kept, Provided},
 };
 use crate::{
-    container::{Gated, LaunchError, Running, Runtime},
+    container::{Gated, Held, LaunchError, Running, Runtime},
     group::{Event, Exit, Failure, MemberId, MemberSignal},
 };
 
@@ -26,6 +26,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     Release,
+    Begin,
     Discard,
     Signal(MemberSignal),
 }
@@ -78,6 +79,10 @@ impl Keepers {
         self.order(member, Order::Release);
     }
 
+    pub fn begin(&self, member: MemberId) {
+        self.order(member, Order::Begin);
+    }
+
     pub fn discard(&self, member: MemberId) {
         self.order(member, Order::Discard);
     }
@@ -126,7 +131,6 @@ impl Keeper {
             Err(GivenUp) => Event::Discarded(self.member),
             Ok(Err(failed)) => failed,
             Ok(Ok(mut running)) => {
-                let _ = self.answers.send(Event::Started(self.member));
                 let checking = self.checks.begin(self.member, &self.wanted, &running);
                 match self.watch(&mut running, checking).await {
                     Some(mut exit) => {
@@ -140,7 +144,7 @@ impl Keeper {
         let _ = self.answers.send(answer);
     }
 
-    /// Up to the success of the exec; the failure is the answer to give.
+    /// Up to its first instruction; the failure is the answer to give.
     async fn start(
         &mut self,
         runtime: &Runtime,
@@ -166,20 +170,31 @@ impl Keeper {
         };
         *streams = Some(Streams::new(gated.take_outputs(), notes));
         let _ = self.answers.send(Event::Prepared(self.member));
+        if self.ordered(Order::Release).await.is_err() {
+            gated.discard().await;
+            return Err(GivenUp);
+        }
+        let held: Held = match unless_given_up(&mut self.orders, gated.execute()).await? {
+            Ok(held) => held,
+            Err(error) => return Ok(Err(Event::StartFailed(self.member, failure(&error)))),
+        };
+        let _ = self.answers.send(Event::Held(self.member));
+        if self.ordered(Order::Begin).await.is_err() {
+            held.discard().await;
+            return Err(GivenUp);
+        }
+        Ok(Ok(held.begin()))
+    }
+
+    /// Waits for this order, unless the member is given up.
+    async fn ordered(&mut self, wanted: Order) -> Result<(), GivenUp> {
         loop {
             match self.orders.recv().await {
-                Some(Order::Release) => break,
-                Some(Order::Discard) | None => {
-                    gated.discard().await;
-                    return Err(GivenUp);
-                }
-                Some(Order::Signal(_)) => {}
+                Some(order) if order == wanted => return Ok(()),
+                Some(Order::Discard) | None => return Err(GivenUp),
+                Some(Order::Release | Order::Begin | Order::Signal(_)) => {}
             }
         }
-        Ok(match unless_given_up(&mut self.orders, gated.release()).await? {
-            Ok(running) => Ok(running),
-            Err(error) => Err(Event::StartFailed(self.member, failure(&error))),
-        })
     }
 
     /// Until it ends; `None` if nobody wants to know any more. Its checks stop at the first sign of its end (H-21).
@@ -200,8 +215,8 @@ impl Keeper {
             match order {
                 Order::Signal(MemberSignal::Stop) => running.stop(),
                 Order::Signal(MemberSignal::Kill) => running.kill(),
-                // It crossed our `Started`; the machine signals as soon as it hears of that.
-                Order::Discard | Order::Release => {}
+                // Nobody asks this of a member that runs.
+                Order::Discard | Order::Release | Order::Begin => {}
             }
         }
     }
@@ -218,7 +233,7 @@ async fn unless_given_up<T>(
             biased;
             order = orders.recv() => match order {
                 Some(Order::Discard) | None => return Err(GivenUp),
-                Some(Order::Release | Order::Signal(_)) => {}
+                Some(Order::Release | Order::Begin | Order::Signal(_)) => {}
             },
             done = &mut work => return Ok(done),
         }

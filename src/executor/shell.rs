@@ -315,6 +315,7 @@ impl Shell {
                 self.planner().link(member);
                 self.keepers.release(member);
             }
+            Effect::Begin(member) => self.keepers.begin(member),
             Effect::Discard(member) => self.keepers.discard(member),
             Effect::Signal(member, signal) => self.keepers.signal(member, signal),
             Effect::Forget(member) => {

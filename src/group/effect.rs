@@ -19,15 +19,16 @@ pub enum Effect {
         container: String,
         task: Arc<v1::TaskInfo>,
     },
-    /// Open the gate of a prepared member → exactly one of `Started`, `StartFailed`, or, after
-    /// [`Effect::Discard`], `Discarded`.
+    /// Open the gate of a prepared member, and hold it before the first instruction of what it executes → exactly one
+    /// of `Held`, `StartFailed`, or, after [`Effect::Discard`], `Discarded`.
     Release(MemberId),
-    /// Give up a member that has not started: a preparation, a member at its gate, or an opening gate →
+    /// Let a held member go. Nothing answers: it runs from here on, and its end shows as `Exited`.
+    Begin(MemberId),
+    /// Give up a member that has not begun: a preparation, a member at its gate, an opening gate, or one that is held →
     /// `Discarded`, once nothing of it is left. Answers may cross on the way: a `PrepareFailed` or `StartFailed`
-    /// that was already queued is the answer and no `Discarded` need follow; when `Started` was already queued,
-    /// leave the member alone: the machine will signal it as soon as it hears of the start.
+    /// that was already queued is the answer and no `Discarded` need follow.
     Discard(MemberId),
-    /// Signal a started member; its end shows as `Exited`. A signal to one that has just ended is lost on purpose.
+    /// Signal a member that runs; its end shows as `Exited`. A signal to one that has just ended is lost on purpose.
     Signal(MemberId, MemberSignal),
     /// The member's terminal state is decided: drop what is still held for it. Nothing answers.
     Forget(MemberId),

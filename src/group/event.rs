@@ -75,8 +75,8 @@ pub enum Event {
     /// The member waits at its gate: everything done but the last exec.
     Prepared(MemberId),
     PrepareFailed(MemberId, Failure),
-    /// The exec itself succeeded.
-    Started(MemberId),
+    /// The exec itself succeeded; the member waits before its first instruction.
+    Held(MemberId),
     StartFailed(MemberId, Failure),
     /// A preparation or a gated member was given up and nothing of it is left.
     Discarded(MemberId),

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! accept: STARTING for each ─▶ prepare all at once ─▶ every member at its gate ─▶ release all
+//!                                          ─▶ every member executed and held ─▶ all begin: RUNNING for each
 //! ```
 //!
-//! One failure before the gates open and nobody runs.
+//! One failure before all are held, that of an exec included, and nobody runs.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::mesos::v1::{self, TaskState};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     pub on_finish: OnFinish,
-    /// When the launch is too late (L-15). Unset once every gate has opened, or the group falls.
+    /// When the launch is too late (L-15). Unset once all have begun, or the group falls.
     pub launch_until: Option<Duration>,
     /// The fate of all is sealed. Happens once (G-03).
     pub fallen: bool,
@@ -217,10 +218,16 @@ impl Machine {
         }
     }
 
-    pub(super) fn started(&mut self, id: MemberId, step: &mut Step) {
-        let limit = self.members.get(&id).and_then(Member::max_completion_time);
-        let expires = limit.map(|limit| step.now.saturating_add(limit));
-        self.turn(id, Input::Started { expires }, step);
+    /// Lets all go as soon as the last one's exec has succeeded.
+    pub(super) fn try_begin(&mut self, group: GroupId, step: &mut Step) {
+        let mut members = self.members.values().filter(|m| m.group == group);
+        if members.all(|m| m.state == State::Held) {
+            for id in self.members_of(group) {
+                let limit = self.members.get(&id).and_then(Member::max_completion_time);
+                let expires = limit.map(|limit| step.now.saturating_add(limit));
+                self.turn(id, Input::Begin { expires }, step);
+            }
+        }
     }
 
     /// The launch deadline has no say any more once no member is launching.

@@ -49,7 +49,7 @@ pub struct MemberView<'a> {
     pub task: &'a v1::TaskInfo,
     /// The value of the member's own `ContainerID`.
     pub container: &'a str,
-    /// One word: `preparing`, `gated`, `releasing`, `running`, `discarding`, `stopping`, `killing`, `ended`.
+    /// One word: `preparing`, `gated`, `releasing`, `held`, `running`, `discarding`, `stopping`, `killing`, `ended`.
     pub state: &'static str,
     pub healthy: Option<bool>,
 }
@@ -60,8 +60,8 @@ pub(super) struct Step {
     pub now: Duration,
     pub wall: f64,
     pub chance: Chance,
-    /// Siblings hear of a death before anybody writes a word about it.
-    signals: Vec<Effect>,
+    /// Members are let go, and hear of a death, before anybody writes a word about it.
+    first: Vec<Effect>,
     effects: Vec<Effect>,
 }
 
@@ -71,20 +71,20 @@ impl Step {
             now: stamp.now,
             wall: stamp.wall,
             chance: Chance::new(stamp.entropy),
-            signals: Vec::new(),
+            first: Vec::new(),
             effects: Vec::new(),
         }
     }
 
     pub fn push(&mut self, effect: Effect) {
         match effect {
-            Effect::Signal(..) => self.signals.push(effect),
+            Effect::Begin(_) | Effect::Signal(..) => self.first.push(effect),
             _ => self.effects.push(effect),
         }
     }
 
     fn into_effects(self) -> Vec<Effect> {
-        let mut all = self.signals;
+        let mut all = self.first;
         all.extend(self.effects);
         all
     }
@@ -125,7 +125,7 @@ impl Machine {
 
             Event::Prepared(member) => self.turn(member, Input::Prepared, s),
             Event::PrepareFailed(member, failure) => self.turn(member, Input::PrepareFailed(failure), s),
-            Event::Started(member) => self.started(member, s),
+            Event::Held(member) => self.turn(member, Input::Held, s),
             Event::StartFailed(member, failure) => self.turn(member, Input::StartFailed(failure), s),
             Event::Discarded(member) => self.turn(member, Input::Discarded, s),
             Event::Exited(member, exit) => self.turn(member, Input::Exited(exit), s),
@@ -225,6 +225,7 @@ impl Machine {
         let group = member.group;
         match &member.state {
             State::Gated => self.try_release(group, step),
+            State::Held => self.try_begin(group, step),
             State::Running { .. } => {
                 self.tell(id, TaskState::TaskRunning, Kind::Life, Telling::default(), step);
                 self.launch_over(group);
@@ -244,7 +245,7 @@ impl Machine {
                 let why = cause.as_predicate();
                 self.fall(group, id, &why, step);
             }
-            // A deadline moved; a grace is over; the rest is not entered by `Turn::Go`.
+            // A grace is over; the rest is not entered by `Turn::Go`.
             State::Discarding { .. }
             | State::Stopping { .. }
             | State::Killing { .. }
@@ -328,6 +329,7 @@ fn act(id: MemberId, acts: &[Act], step: &mut Step) {
     for act in acts {
         step.push(match act {
             Act::Release => Effect::Release(id),
+            Act::Begin => Effect::Begin(id),
             Act::Discard => Effect::Discard(id),
             Act::Stop => Effect::Signal(id, MemberSignal::Stop),
             Act::Kill => Effect::Signal(id, MemberSignal::Kill),

@@ -1,11 +1,11 @@
 //! The life of one member, as a table.
 //!
 //! ```text
-//! Preparing ──▶ Gated ──▶ Releasing ──▶ Running ──▶ Stopping ──▶ Killing
-//!     │           │           │            ▲ ┌─────────▲            │
-//!     └───────────┴───────────┴─▶ Discarding ┘ (start crossed)      │
-//!                                     │                             │
-//!     any of them ────────────────────┴──────────────▶ Ended ◀──────┘
+//! Preparing ──▶ Gated ──▶ Releasing ──▶ Held ──▶ Running ──▶ Stopping ──▶ Killing
+//!     │           │           │          │                                  │
+//!     └───────────┴───────────┴──────────┴─▶ Discarding                     │
+//!                                                │                          │
+//!     any of them ───────────────────────────────┴─────────▶ Ended ◀────────┘
 //! ```
 //!
 //! The table knows nothing of groups: who opens gates and who falls with whom is decided by
@@ -29,14 +29,15 @@ pub enum State {
     Gated,
     /// Every member was ready and the gate was opened; whether the exec succeeded is not known yet.
     Releasing,
+    /// Its exec has succeeded. It waits before its first instruction for those of the others.
+    Held,
     /// The command runs, and may do so until `expires`, its max_completion_time (X-01).
     Running {
         since: Duration,
         expires: Option<Duration>,
     },
-    /// Given up before it was known to run; the shell takes it apart. `deadline` matters only if the start has
-    /// crossed with our wish: then the command gets what is left of its grace.
-    Discarding { cause: Cause, deadline: Duration },
+    /// Given up before it ran; the shell takes it apart.
+    Discarding { cause: Cause },
     /// Was asked to end and has until `deadline` to do so.
     Stopping {
         cause: Cause,
@@ -56,7 +57,9 @@ pub enum Input {
     PrepareFailed(Failure),
     /// All members of the group are ready.
     Open,
-    Started {
+    Held,
+    /// All members of the group are held.
+    Begin {
         expires: Option<Duration>,
     },
     StartFailed(Failure),
@@ -89,6 +92,7 @@ pub enum Turn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     Release,
+    Begin,
     Discard,
     Stop,
     Kill,
@@ -101,6 +105,7 @@ impl State {
             State::Preparing => "preparing",
             State::Gated => "gated",
             State::Releasing => "releasing",
+            State::Held => "held",
             State::Running { .. } => "running",
             State::Discarding { .. } => "discarding",
             State::Stopping { .. } => "stopping",
@@ -119,7 +124,10 @@ impl State {
 
     /// On its way to running, and not given up.
     pub fn is_launching(&self) -> bool {
-        matches!(self, State::Preparing | State::Gated | State::Releasing)
+        matches!(
+            self,
+            State::Preparing | State::Gated | State::Releasing | State::Held
+        )
     }
 
     /// When [`Input::Due`] will change something.
@@ -130,6 +138,7 @@ impl State {
             State::Preparing
             | State::Gated
             | State::Releasing
+            | State::Held
             | State::Discarding { .. }
             | State::Killing { .. }
             | State::Ended(_) => None,
@@ -144,33 +153,44 @@ impl State {
             State::Preparing => match input {
                 Input::Prepared => Go(State::Gated, &[]),
                 Input::PrepareFailed(failure) => End(Verdict::launch_failed(failure)),
-                Input::Kill { cause, deadline } => Go(State::Discarding { cause, deadline }, &[Act::Discard]),
+                Input::Kill { cause, .. } => Go(State::Discarding { cause }, &[Act::Discard]),
                 Input::Discarded => End(Verdict::lost("its preparation was given up")),
                 Input::Exited(exit) => End(Verdict::died_early("while it was prepared", &exit)),
                 Input::Due => Stay,
-                Input::Open | Input::Started { .. } | Input::StartFailed(_) => Odd,
+                Input::Open | Input::Held | Input::Begin { .. } | Input::StartFailed(_) => Odd,
             },
 
             // → Releasing, Discarding, Ended
             State::Gated => match input {
                 Input::Open => Go(State::Releasing, &[Act::Release]),
                 Input::PrepareFailed(failure) => End(Verdict::launch_failed(failure)),
-                Input::Kill { cause, deadline } => Go(State::Discarding { cause, deadline }, &[Act::Discard]),
+                Input::Kill { cause, .. } => Go(State::Discarding { cause }, &[Act::Discard]),
                 Input::Discarded => End(Verdict::lost("it was given up at its gate")),
                 Input::Exited(exit) => End(Verdict::died_early("at its gate", &exit)),
                 Input::Due => Stay,
-                Input::Prepared | Input::Started { .. } | Input::StartFailed(_) => Odd,
+                Input::Prepared | Input::Held | Input::Begin { .. } | Input::StartFailed(_) => Odd,
             },
 
-            // → Running, Discarding, Ended
+            // → Held, Discarding, Ended
             State::Releasing => match input {
-                Input::Started { expires } => Go(State::Running { since: now, expires }, &[]),
+                Input::Held => Go(State::Held, &[]),
                 Input::StartFailed(failure) => End(Verdict::launch_failed(failure)),
-                Input::Kill { cause, deadline } => Go(State::Discarding { cause, deadline }, &[Act::Discard]),
+                Input::Kill { cause, .. } => Go(State::Discarding { cause }, &[Act::Discard]),
                 Input::Discarded => End(Verdict::lost("it was given up at its gate")),
                 Input::Exited(exit) => End(Verdict::died_early("as its gate opened", &exit)),
                 Input::Due => Stay,
-                Input::Prepared | Input::PrepareFailed(_) | Input::Open => Odd,
+                Input::Prepared | Input::PrepareFailed(_) | Input::Open | Input::Begin { .. } => Odd,
+            },
+
+            // → Running, Discarding, Ended
+            State::Held => match input {
+                Input::Begin { expires } => Go(State::Running { since: now, expires }, &[Act::Begin]),
+                Input::StartFailed(failure) => End(Verdict::launch_failed(failure)),
+                Input::Kill { cause, .. } => Go(State::Discarding { cause }, &[Act::Discard]),
+                Input::Discarded => End(Verdict::lost("it was given up before its first instruction")),
+                Input::Exited(exit) => End(Verdict::died_early("before its first instruction", &exit)),
+                Input::Due => Stay,
+                Input::Prepared | Input::PrepareFailed(_) | Input::Open | Input::Held => Odd,
             },
 
             // → Stopping, Killing, Ended
@@ -189,30 +209,21 @@ impl State {
                 Input::Prepared
                 | Input::PrepareFailed(_)
                 | Input::Open
-                | Input::Started { .. }
+                | Input::Held
+                | Input::Begin { .. }
                 | Input::StartFailed(_) => Odd,
             },
 
-            // → Discarding, Stopping, Killing, Ended
-            State::Discarding { cause, deadline } => match input {
+            // → Ended
+            State::Discarding { cause } => match input {
                 Input::Discarded | Input::PrepareFailed(_) | Input::StartFailed(_) | Input::Exited(_) => {
                     End(Verdict::given_up(cause))
                 }
-                // The start was faster than our wish.
-                Input::Started { .. } => stopping(cause.clone(), now, *deadline, now),
-                Input::Kill { deadline: sooner, .. } if sooner < *deadline => {
-                    let cause = cause.clone();
-                    Go(
-                        State::Discarding {
-                            cause,
-                            deadline: sooner,
-                        },
-                        &[],
-                    )
-                }
-                // So was the last step of the preparation.
-                Input::Prepared | Input::Kill { .. } | Input::Due => Stay,
-                Input::Open => Odd,
+                // A step on its way to running was faster than our wish; nothing of its own has run.
+                Input::Prepared | Input::Held => Stay,
+                // The first cause stands.
+                Input::Kill { .. } | Input::Due => Stay,
+                Input::Open | Input::Begin { .. } => Odd,
             },
 
             // → Stopping, Killing, Ended
@@ -248,7 +259,8 @@ impl State {
                 Input::Prepared
                 | Input::PrepareFailed(_)
                 | Input::Open
-                | Input::Started { .. }
+                | Input::Held
+                | Input::Begin { .. }
                 | Input::StartFailed(_) => Odd,
             },
 
@@ -262,7 +274,8 @@ impl State {
                 Input::Prepared
                 | Input::PrepareFailed(_)
                 | Input::Open
-                | Input::Started { .. }
+                | Input::Held
+                | Input::Begin { .. }
                 | Input::StartFailed(_) => Odd,
             },
 
@@ -271,7 +284,8 @@ impl State {
                 Input::Prepared
                 | Input::PrepareFailed(_)
                 | Input::Open
-                | Input::Started { .. }
+                | Input::Held
+                | Input::Begin { .. }
                 | Input::StartFailed(_)
                 | Input::Kill { .. }
                 | Input::Due

@@ -6,6 +6,8 @@ pub mod held;
 pub mod inherit;
 #[path = "init/format.rs"]
 pub mod init_format;
+#[path = "init/program.rs"]
+pub mod init_program;
 pub mod memory;
 pub mod mount;
 pub mod netlink;

@@ -6,6 +6,7 @@
 mod causes;
 mod checks;
 mod crash;
+mod execve;
 mod hostile;
 mod life;
 mod places;

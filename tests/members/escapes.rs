@@ -9,6 +9,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use podling::{
@@ -126,7 +127,14 @@ async fn s3_leaked_descriptor() {
             .await),
         4
     );
-    let running = world.start(world.plan(&exec(&["sleep", "1000"]))).await.unwrap();
+    let plan = world.plan(&shell("echo up; exec sleep 1000"));
+    let said = plan.sandbox.join("stdout");
+    let running = world.start(plan).await.unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    while std::fs::read(&said).unwrap() != b"up\n" {
+        assert!(Instant::now() < end, "it does not run");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let listed = std::fs::read_dir(format!("/proc/{}/fd", running.pid()))
         .unwrap()
         .count();

@@ -81,11 +81,11 @@ const CAUSES: [(Spoil, &str); 18] = [
     ),
     (
         |plan| program(plan, "script", b"#! /no/interpreter -x\n", 0o755),
-        "find what runs `/bin/script`: No such file",
+        "find what runs `/bin/script`: `/no/interpreter`, which its first line names: No such file",
     ),
     (
         |plan| program(plan, "foreign", &foreign_elf(), 0o755),
-        "find what runs `/bin/foreign`: No such file",
+        "find what runs `/bin/foreign`: `/lib64/ld-none.so.9`, the loader that it needs: No such file",
     ),
     (
         |plan| {

@@ -9,6 +9,7 @@ mod crash;
 mod escapes;
 mod exec;
 mod grouped;
+mod held;
 mod hogs;
 mod hosted;
 mod launch;

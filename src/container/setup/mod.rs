@@ -45,10 +45,12 @@ use super::{
     tree::Tree,
     users::Identity,
 };
-use crate::sys::init_format::{DEFAULT_SIGNALS, FORK, STAY, TELL};
+use crate::sys::init_format::{DEFAULT_SIGNALS, FORK, HOLD, SEIZE, STAY, TELL};
 
-/// The byte that lets a process go on at its gate.
+/// The byte that lets a process go on at its gate, to its exec.
 pub(super) const RELEASED: u8 = b'r';
+/// The byte that lets what was executed begin.
+pub(super) const BEGUN: u8 = b'b';
 
 /// What the processes tell on their way.
 pub(super) const AT_GATE: u32 = 1;
@@ -60,6 +62,10 @@ pub(super) const FORKED: u32 = 3;
 pub(super) const AT_EXEC: u32 = 4;
 /// The init has given up all it does not need.
 pub(super) const CONFINED: u32 = 5;
+/// The task will stop at the end of its exec; or, with an error, it is not to be had here.
+pub(super) const WATCHED: u32 = 6;
+/// The exec has succeeded, and the task has not made a step yet.
+pub(super) const EXECUTED: u32 = 7;
 
 /// What the executor opened and looked up for a plan.
 #[derive(Debug)]
@@ -168,7 +174,7 @@ pub(super) fn member(prepared: Prepared) -> io::Result<Script> {
     writer.own_what_is_made(confinement);
     writer.mount_tree(plan, &prepared)?;
     let among = prepared.pod.as_ref().map(|pod| pod.init.as_fd());
-    writer.fork(confinement, among.is_some());
+    writer.fork(confinement, among.is_some(), Parting::Member);
     writer.task(
         confinement,
         &Task {
@@ -226,7 +232,7 @@ pub(super) fn exec(
         false => NAMESPACES,
     };
     op!(writer, "enter the member"; SYS_setns, init.as_raw_fd(), namespaces);
-    writer.fork(confinement, true);
+    writer.fork(confinement, true, Parting::Exec);
     writer.task(confinement, task)?;
     let mut script = writer.script;
     script.keep_shared(init);
@@ -274,7 +280,8 @@ const NAMESPACES: i32 =
 const CAP_KILL: CapabilitySet = CapabilitySet::of(&[5]);
 
 /// The calls that an init makes once it has nothing else to do, in any order; others end it.
-const INIT_CALLS: [i64; 8] = [
+const INIT_CALLS: [i64; 9] = [
+    libc::SYS_read,
     libc::SYS_write,
     libc::SYS_wait4,
     libc::SYS_kill,
@@ -288,6 +295,10 @@ const INIT_CALLS: [i64; 8] = [
 static INIT_FILTER: LazyLock<Vec<libc::sock_filter>> = LazyLock::new(|| {
     const NUMBER: u32 = 0;
     const ARCHITECTURE: u32 = 4;
+    const REQUEST: u32 = 16;
+    // The C libraries do not agree on their type.
+    const CONTINUE: u32 = 7;
+    const DETACH: u32 = 17;
     const X86_64: u32 = 0xc000_003e;
     let instruction = |code: u32, jt, jf, k| libc::sock_filter {
         code: code as u16,
@@ -299,7 +310,16 @@ static INIT_FILTER: LazyLock<Vec<libc::sock_filter>> = LazyLock::new(|| {
     let equal = |value, jt, jf| instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, jt, jf, value);
     let give = |value| instruction(libc::BPF_RET | libc::BPF_K, 0, 0, value);
     let calls = INIT_CALLS.len() as u8;
-    let mut filter = vec![load(ARCHITECTURE), equal(X86_64, 0, calls + 1), load(NUMBER)];
+    // Of tracing, only what lets go of the task.
+    let mut filter = vec![
+        load(ARCHITECTURE),
+        equal(X86_64, 0, calls + 5),
+        load(NUMBER),
+        equal(libc::SYS_ptrace as u32, 0, 3),
+        load(REQUEST),
+        equal(CONTINUE, calls + 2, 0),
+        equal(DETACH, calls + 1, calls),
+    ];
     filter.extend(
         (0..)
             .zip(INIT_CALLS)
@@ -323,6 +343,16 @@ fn keep_streams(script: &mut Script, streams: &Streams) {
         script.keep_shared(stream);
     }
 }
+
+/// Whose init and task part in the fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parting {
+    Member,
+    Exec,
+}
+
+/// Tests leave it out, as a kernel does that forbids all tracing.
+pub(super) const WATCH: &str = "watch the task";
 
 struct Writer {
     script: Script,
@@ -422,13 +452,22 @@ impl Writer {
 
     /// Becomes init and task, or the one that hands over to it. The init then needs to signal, reap and tell, and
     /// gives up all else: whoever gets hold of it, by being allowed to trace processes for example, has got nothing.
-    fn fork(&mut self, confinement: &Confinement, hands_over: bool) {
+    ///
+    /// A member's task does not make a step of its own before all of its group can (L1): its init stops it at the end
+    /// of its exec. That leaves nothing behind: nobody traces it once it has begun.
+    fn fork(&mut self, confinement: &Confinement, hands_over: bool, parting: Parting) {
         let first = self.script.len();
         op!(self, "fork"; FORK, 0u32, u32::from(hands_over));
+        if parting == Parting::Member {
+            op!(self, WATCH; SEIZE, WATCHED);
+        }
         if self.enter_users(confinement) {
             self.follow_the_executor();
         }
         self.confine_init(confinement, CAP_KILL);
+        if parting == Parting::Member {
+            op!(self, "hold the task"; HOLD, EXECUTED, u32::from(BEGUN));
+        }
         let own = self.script.len() - first - 1;
         self.script.set_argument(first, 0, own as u64);
     }

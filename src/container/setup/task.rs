@@ -16,6 +16,7 @@ use crate::{
     container::{
         error::EXEC,
         plan::{CapabilitySet, Rlimit, Rootfs, Terminal},
+        program,
         script::{Register, Slot},
         users::Identity,
     },
@@ -284,10 +285,12 @@ impl Writer {
             .map(|path| self.script.text(path))
             .collect::<io::Result<Vec<_>>>()?;
         let list = self.script.pointers(&list);
-        let program = open!(self in Slot::Program, exec_step(task); RESOLVE, list);
-        let [_, find] = EXEC;
-        let step = format!("{find} `{}`", task.command.program);
-        op!(self, step; CHECK_PROGRAM, program);
+        let found = open!(self in Slot::Program, exec_step(task); RESOLVE, list);
+        if !program::runs_other_formats() {
+            let [_, find] = EXEC;
+            let step = format!("{find} `{}`", task.command.program);
+            op!(self, step; CHECK_PROGRAM, found);
+        }
         Ok(())
     }
 

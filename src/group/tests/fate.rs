@@ -199,7 +199,7 @@ fn x_01_the_time_starts_with_running() {
         .wait(60 * SECOND)
         .prepared("a")
         .wait(60 * SECOND)
-        .started("a");
+        .held("a");
     assert_eq!(scene.machine.deadline(), Some(scene.now + 5 * SECOND));
 }
 

@@ -183,9 +183,10 @@ fn k_12_a_drain_shortens_even_after_a_sibling_fell() {
 }
 
 #[test]
-fn l3_a_kill_of_a_member_that_is_given_up_shortens_its_grace_too() {
+fn l3_a_member_that_is_given_up_has_no_grace() {
     let mut scene = Scene::new();
     scene.launch([task("a")]).prepared("a");
-    scene.kill_within("a", 60.0).kill_within("a", 0.0).started("a");
-    assert_eq!(scene.signals(), [to("a", Stop), to("a", Kill)]);
+    scene.kill_within("a", 60.0).kill_within("a", 0.0).held("a");
+    assert!(scene.signals().is_empty() && scene.to_begin().is_empty());
+    assert_eq!(scene.machine.deadline(), None);
 }

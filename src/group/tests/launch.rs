@@ -39,14 +39,15 @@ fn l_03_nobody_is_released_before_everybody_is_ready() {
 }
 
 #[test]
-fn l_03_each_is_reported_running_when_it_runs() {
+fn l_03_all_are_let_go_and_reported_running_when_the_last_one_is_executed() {
     let mut scene = Scene::new();
     scene.launch([task("a"), task("b")]).prepared("a").prepared("b");
-    scene.started("b");
-    assert_eq!(scene.states("a"), [TaskStarting]);
-    assert_eq!(scene.states("b"), [TaskStarting, TaskRunning]);
-    scene.started("a");
-    assert_eq!(scene.states("a"), [TaskStarting, TaskRunning]);
+    assert!(scene.held("b").to_begin().is_empty());
+    assert_eq!(scene.states("b"), [TaskStarting]);
+    assert_eq!(scene.held("a").to_begin(), ["a", "b"]);
+    for member in ["a", "b"] {
+        assert_eq!(scene.states(member), [TaskStarting, TaskRunning]);
+    }
 }
 
 #[test]
@@ -110,22 +111,22 @@ fn l_06_a_failed_launch_has_a_reason() {
 }
 
 #[test]
-fn l_05_an_exec_that_fails_ends_the_members_that_run_and_calls_back_the_others() {
+fn l_05_an_exec_that_fails_calls_back_the_others_before_their_first_instruction() {
     let mut scene = Scene::new();
     scene.launch([task("a"), task("b"), task("c")]);
-    scene.prepared("a").prepared("b").prepared("c").started("a");
+    scene.prepared("a").prepared("b").prepared("c").held("a");
     scene.start_failed("b", "exec: permission denied");
     assert_eq!(scene.reason("b"), Some(Reason::ContainerLaunchFailed));
-    assert_eq!(scene.signals(), [("a".into(), crate::group::MemberSignal::Stop)]);
-    assert_eq!(scene.to_discard(), ["c"]);
-    scene.exited("a", signal(15)).discarded("c");
-    assert_eq!(
-        scene.states("a"),
-        [TaskStarting, TaskRunning, TaskKilling, TaskKilled]
-    );
-    assert_eq!(scene.reason("a"), None);
-    assert_eq!(scene.states("c"), [TaskStarting, TaskKilled]);
-    assert_eq!(scene.reason("c"), Some(Reason::TaskKilledDuringLaunch));
+    assert!(scene.signals().is_empty() && scene.to_begin().is_empty());
+    assert_eq!(scene.to_discard(), ["a", "c"]);
+    // Its exec was on its way.
+    assert!(scene.held("c").to_begin().is_empty());
+    scene.discarded("a").discarded("c");
+    for sibling in ["a", "c"] {
+        assert_eq!(scene.states(sibling), [TaskStarting, TaskKilled]);
+        assert_eq!(scene.reason(sibling), Some(Reason::TaskKilledDuringLaunch));
+        assert!(scene.message(sibling).contains("permission denied"));
+    }
 }
 
 #[test]
@@ -149,15 +150,28 @@ fn l_08_a_kill_before_the_start_prevents_the_start() {
 }
 
 #[test]
-fn l_08_a_start_that_was_faster_than_the_kill_gets_its_grace() {
+fn l_08_an_exec_that_was_faster_than_the_kill_is_not_let_go() {
     let mut scene = Scene::new();
     scene.launch([task("a")]).prepared("a").kill("a");
     assert_eq!(scene.to_discard(), ["a"]);
-    scene.started("a");
-    assert_eq!(scene.signals(), [("a".into(), crate::group::MemberSignal::Stop)]);
-    scene.exited("a", code(0));
-    assert_eq!(scene.states("a"), [TaskStarting, TaskKilling, TaskKilled]);
-    assert_eq!(scene.reason("a"), None);
+    scene.held("a");
+    assert!(scene.signals().is_empty() && scene.to_begin().is_empty());
+    scene.discarded("a");
+    assert_eq!(scene.states("a"), [TaskStarting, TaskKilled]);
+    assert_eq!(scene.reason("a"), Some(Reason::TaskKilledDuringLaunch));
+}
+
+#[test]
+fn l_08_a_kill_while_all_are_held_but_one() {
+    let mut scene = Scene::new();
+    scene.launch([task("a"), task("b")]).prepared("a").prepared("b");
+    scene.held("a").kill("a");
+    assert_eq!(scene.to_discard(), ["a", "b"]);
+    assert!(scene.held("b").to_begin().is_empty());
+    scene.discarded("a").discarded("b");
+    for member in ["a", "b"] {
+        assert_eq!(scene.states(member), [TaskStarting, TaskKilled]);
+    }
 }
 
 #[test]

@@ -150,7 +150,7 @@ impl Account {
             Whim::Disconnected => Event::Disconnected,
             Whim::Shutdown => Event::Shutdown,
             Whim::Answer(n, 0) => Event::Prepared(id(n)),
-            Whim::Answer(n, 1) => Event::Started(id(n)),
+            Whim::Answer(n, 1) => Event::Held(id(n)),
             Whim::Answer(n, 2) => Event::Discarded(id(n)),
             Whim::Answer(n, 3) => Event::PrepareFailed(id(n), failure("bad")),
             Whim::Answer(n, _) => Event::StartFailed(

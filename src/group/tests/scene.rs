@@ -194,7 +194,7 @@ impl Scene {
             self.step(Event::Prepared(*id));
         }
         for id in new {
-            self.step(Event::Started(id));
+            self.step(Event::Held(id));
         }
         self
     }
@@ -223,8 +223,8 @@ impl Scene {
         self.step(Event::PrepareFailed(self.id(task), failure(message)))
     }
 
-    pub fn started(&mut self, task: &str) -> &mut Scene {
-        self.step(Event::Started(self.id(task)))
+    pub fn held(&mut self, task: &str) -> &mut Scene {
+        self.step(Event::Held(self.id(task)))
     }
 
     pub fn start_failed(&mut self, task: &str, message: &str) -> &mut Scene {
@@ -377,6 +377,13 @@ impl Scene {
     pub fn to_release(&self) -> Vec<String> {
         self.of(|e| match e {
             Effect::Release(id) => Some(*id),
+            _ => None,
+        })
+    }
+
+    pub fn to_begin(&self) -> Vec<String> {
+        self.of(|e| match e {
+            Effect::Begin(id) => Some(*id),
             _ => None,
         })
     }

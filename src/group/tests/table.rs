@@ -17,6 +17,7 @@ fn states() -> Vec<(&'static str, State)> {
         ("preparing", State::Preparing),
         ("gated", State::Gated),
         ("releasing", State::Releasing),
+        ("held", State::Held),
         ("running", State::Running { since, expires: None }),
         (
             "running, expired",
@@ -25,20 +26,7 @@ fn states() -> Vec<(&'static str, State)> {
                 expires: Some(NOW),
             },
         ),
-        (
-            "discarding",
-            State::Discarding {
-                cause: cause.clone(),
-                deadline: LATER,
-            },
-        ),
-        (
-            "discarding, late",
-            State::Discarding {
-                cause: cause.clone(),
-                deadline: NOW,
-            },
-        ),
+        ("discarding", State::Discarding { cause: cause.clone() }),
         (
             "stopping",
             State::Stopping {
@@ -69,7 +57,8 @@ fn inputs() -> Vec<Input> {
         Input::Prepared,
         Input::PrepareFailed(failure("bad")),
         Input::Open,
-        Input::Started { expires: None },
+        Input::Held,
+        Input::Begin { expires: None },
         Input::StartFailed(failure("bad")),
         kill(LATER + LATER),
         kill(NOW + Duration::from_secs(1)),
@@ -84,6 +73,7 @@ fn cell(turn: &Turn) -> String {
     let acts = |acts: &[Act]| -> String {
         let letters = acts.iter().map(|act| match act {
             Act::Release => "R",
+            Act::Begin => "B",
             Act::Discard => "D",
             Act::Stop => "S",
             Act::Kill => "K",
@@ -105,20 +95,20 @@ fn cell(turn: &Turn) -> String {
 }
 
 /// Reads: in this row's state, this column's input leads to that state (its first letters) and asks for that (`!`
-/// Release, Discard, Stop, Kill), or to that end (capitals), or to nothing (`-`), or to a complaint about the shell.
+/// Release, Begin, Discard, Stop, Kill), or to that end (capitals), or to nothing (`-`), or to a complaint about the shell.
 const TABLE: &str = "
-                  Prepared PrepareFailed Open   Started  StartFailed Kill+     Kill        Kill0       Due       Discarded Exited
-preparing         gate     FAIL          odd    odd      odd         disc!D    disc!D      disc!D      -         FAIL      FAIL
-gated             odd      FAIL          rele!R odd      odd         disc!D    disc!D      disc!D      -         FAIL      FAIL
-releasing         odd      odd           odd    runn     FAIL        disc!D    disc!D      disc!D      -         FAIL      FAIL
-running           odd      odd           odd    odd      odd         stop!S    stop!S      kill!S!K    -         FAIL      FIN
-running, expired  odd      odd           odd    odd      odd         stop!S    stop!S      kill!S!K    kill!S!K  FAIL      FIN
-discarding        -        KILL          odd    stop!S   KILL        -         disc        disc        -         KILL      KILL
-discarding, late  -        KILL          odd    kill!S!K KILL        -         -           -           -         KILL      KILL
-stopping          odd      odd           odd    odd      odd         -         stop        kill!K      -         KILL      KILL
-stopping, late    odd      odd           odd    odd      odd         -         -           -           kill!K    KILL      KILL
-killing           odd      odd           odd    odd      odd         !K        !K          !K          -         KILL      KILL
-ended             -        -             -      -        -           -         -           -           -         -         -
+                  Prepared PrepareFailed Open   Held Begin  StartFailed Kill+   Kill    Kill0     Due      Discarded Exited
+preparing         gate     FAIL          odd    odd  odd    odd         disc!D  disc!D  disc!D    -        FAIL      FAIL
+gated             odd      FAIL          rele!R odd  odd    odd         disc!D  disc!D  disc!D    -        FAIL      FAIL
+releasing         odd      odd           odd    held odd    FAIL        disc!D  disc!D  disc!D    -        FAIL      FAIL
+held              odd      odd           odd    odd  runn!B FAIL        disc!D  disc!D  disc!D    -        FAIL      FAIL
+running           odd      odd           odd    odd  odd    odd         stop!S  stop!S  kill!S!K  -        FAIL      FIN
+running, expired  odd      odd           odd    odd  odd    odd         stop!S  stop!S  kill!S!K  kill!S!K FAIL      FIN
+discarding        -        KILL          odd    -    odd    KILL        -       -       -         -        KILL      KILL
+stopping          odd      odd           odd    odd  odd    odd         -       stop    kill!K    -        KILL      KILL
+stopping, late    odd      odd           odd    odd  odd    odd         -       -       -         kill!K   KILL      KILL
+killing           odd      odd           odd    odd  odd    odd         !K      !K      !K        -        KILL      KILL
+ended             -        -             -      -    -      -           -       -       -         -        -         -
 ";
 
 #[test]
@@ -148,13 +138,8 @@ fn the_first_cause_stands() {
             deadline: NOW,
         };
         if let (
-            State::Discarding { .. } | State::Stopping { .. },
-            Turn::Go(
-                State::Discarding { cause, .. }
-                | State::Stopping { cause, .. }
-                | State::Killing { cause, .. },
-                _,
-            ),
+            State::Stopping { .. },
+            Turn::Go(State::Stopping { cause, .. } | State::Killing { cause, .. }, _),
         ) = (&state, state.turn(again, NOW))
         {
             assert_eq!(cause, Cause::Requested, "{name}");

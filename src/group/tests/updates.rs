@@ -109,7 +109,7 @@ fn u_09_our_own_addresses_are_in_every_update() {
         member: Some(member),
         infos: vec![net("pod")],
     });
-    scene.prepared("a").prepared("b").started("a").started("b");
+    scene.prepared("a").prepared("b").held("a").held("b");
     assert_eq!(
         (nets(&scene, "a"), nets(&scene, "b")),
         (vec!["host".into()], vec!["pod".into()])
@@ -171,7 +171,7 @@ fn u_06_h_21_a_late_result_says_nothing() {
         .health("a", true)
         .check("a", exit_code(1));
     assert_eq!(scene.states("a"), [TaskStarting]);
-    scene.prepared("a").started("a").kill("a");
+    scene.prepared("a").held("a").kill("a");
     scene
         .health("a", true)
         .check("a", exit_code(0))

@@ -67,12 +67,18 @@ pub const STAY: i32 = -7;
 pub const DEFAULT_SIGNALS: i32 = -8;
 /// Stores the second argument as a 32-bit word at the address in the first.
 pub const STORE: i32 = -9;
-/// Fails if the program at the path in the first argument needs an interpreter or loader that is not there.
+/// Fails if the program at the path in the first argument is one that no kernel runs; see `program`.
 pub const CHECK_PROGRAM: i32 = -10;
 /// A new process, a child of the init, goes on; the old one tells its number as the first argument and ends.
 pub const HAND_OVER: i32 = -11;
 /// Closes all descriptors but the first three and what is needed to tell and to wait.
 pub const CLOSE_REST: i32 = -12;
+/// For the first of two processes: has the second, or whom it hands over to, stop at the end of its exec, and tells the
+/// first argument with 0, or with the error if that is forbidden here.
+pub const SEIZE: i32 = -13;
+/// Waits for that stop, tells it as the first argument, and lets the second process go on when the byte in the second
+/// argument comes to the gate. Nothing if it could not be seized.
+pub const HOLD: i32 = -14;
 
 /// Kinds of [`TARGET`].
 pub const TARGET_DIRECTORY: u64 = 0;
@@ -93,4 +99,10 @@ pub struct Record {
 pub const RECORD_SIZE: usize = core::mem::size_of::<Record>();
 
 pub const REACHED: u32 = 1;
+/// The value is a [`Flaw`](super::init_program::Flaw)'s word, or only an error.
 pub const FAILED: u32 = 2;
+/// What the next failure is about: so many bytes as the value says follow the record.
+pub const NAMED: u32 = 3;
+
+/// The most bytes of a name that are told.
+pub const NAME_LENGTH: usize = 512;

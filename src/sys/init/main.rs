@@ -15,10 +15,13 @@
 
 #[allow(dead_code)] // the other half is the writer's
 mod format;
+#[allow(dead_code)] // so it is here
+mod program;
 
 use core::{arch::asm, ffi::CStr, mem::size_of, ptr};
 
 use format::*;
+use program::{Flaw, Kind};
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("podling's init knows the system call convention of x86-64 only");
@@ -27,6 +30,7 @@ compile_error!("podling's init knows the system call convention of x86-64 only")
 const READ: i64 = 0;
 const WRITE: i64 = 1;
 const CLOSE: i64 = 3;
+const FSTAT: i64 = 5;
 const LSEEK: i64 = 8;
 const MMAP: i64 = 9;
 const MUNMAP: i64 = 11;
@@ -39,6 +43,7 @@ const WAIT4: i64 = 61;
 const KILL: i64 = 62;
 const GETCWD: i64 = 79;
 const FCHMOD: i64 = 91;
+const PTRACE: i64 = 101;
 const RT_SIGTIMEDWAIT: i64 = 128;
 const EXIT_GROUP: i64 = 231;
 const OPENAT: i64 = 257;
@@ -49,6 +54,7 @@ const OPENAT2: i64 = 437;
 
 const EINTR: i64 = 4;
 const ENOENT: i64 = 2;
+const ENOEXEC: i64 = 8;
 const ENOMEM: i64 = 12;
 const EACCES: i64 = 13;
 const EEXIST: i64 = 17;
@@ -158,6 +164,7 @@ unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
         let ops = base.add(header.ops as usize) as *const Op;
         let (mut at, mut end) = (0u32, header.op_count);
         let (mut task, mut hands_over) = (0i64, false);
+        let mut seized = false;
         while at < end {
             let op = &*ops.add(at as usize);
             let mut args = op.args;
@@ -188,8 +195,18 @@ unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
                 TARGET => target(args),
                 RESOLVE => resolve(args[0] as *const *const u8),
                 CHECK_CWD => check_cwd(),
-                CHECK_PROGRAM => check_program(args[0] as *const u8),
-                STAY => stay(header, base, length, -1, false),
+                CHECK_PROGRAM => check_program(header, at, args[0] as *const u8),
+                SEIZE => {
+                    let result = seize(header, task, hands_over, args[0] as u32);
+                    seized = result == 0;
+                    0
+                }
+                HOLD if seized => match hold(header, task, hands_over, args[0] as u32, args[1]) {
+                    held if held > 0 => stay(header, base, length, held, false, true),
+                    error => error,
+                },
+                HOLD => 0,
+                STAY => stay(header, base, length, -1, false, false),
                 DEFAULT_SIGNALS => default_signals(),
                 STORE => {
                     *(args[0] as *mut u32) = args[1] as u32;
@@ -211,7 +228,7 @@ unsafe fn run(header: &Header, base: *mut u8, length: u64) -> ! {
         }
         match task {
             0 => exit(125),
-            task => stay(header, base, length, task, hands_over),
+            task => stay(header, base, length, task, hands_over, false),
         }
     }
 }
@@ -260,6 +277,64 @@ unsafe fn close_rest(header: &Header) -> i64 {
     0
 }
 
+/// From here on the task does not outlive us, and stops at the end of its exec, before the first instruction of what
+/// it runs. It comes before we give up the right to it: what is remembered is who we are now, and whoever is traced by
+/// somebody of little rights gains none from a set-user-id program.
+unsafe fn seize(header: &Header, task: i64, hands_over: bool, tell_as: u32) -> i64 {
+    const PTRACE_SEIZE: i64 = 0x4206;
+    // Whoever the first child makes is traced from its birth, by whom the first child is.
+    const TRACEFORK: u64 = 1 << 1;
+    const TRACEEXEC: u64 = 1 << 4;
+    const EXITKILL: u64 = 1 << 20;
+    let options = TRACEEXEC | EXITKILL | if hands_over { TRACEFORK } else { 0 };
+    // SAFETY: numbers only.
+    let result = unsafe { sys!(PTRACE, PTRACE_SEIZE, task, 0, options) };
+    // SAFETY: as for any record.
+    unsafe { tell(header, REACHED, tell_as, -result as u32) };
+    result
+}
+
+/// Waits for the task's exec, tells of it, and comes back with its number when that byte is at the gate.
+unsafe fn hold(header: &Header, first: i64, hands_over: bool, tell_as: u32, expected: u64) -> i64 {
+    const PTRACE_CONT: i64 = 7;
+    const EVENT_EXEC: i32 = 4;
+    let task = loop {
+        let mut status = 0i32;
+        // SAFETY: the kernel writes four bytes to `status`, which lives until it is told.
+        unsafe {
+            let pid = sys!(WAIT4, -1i64, &raw mut status, 0x4000_0000, 0);
+            if pid == -EINTR {
+                continue;
+            }
+            if pid < 0 {
+                return pid;
+            }
+            if status & 0x7f != 0x7f {
+                // It has handed over.
+                if pid == first && hands_over && status == 0 {
+                    continue;
+                }
+                sys!(WRITE, header.status as i64, &raw const status, 4);
+                exit(0);
+            }
+            let (event, signal) = (status >> 16, status >> 8 & 0xff);
+            if event == EVENT_EXEC {
+                break pid;
+            }
+            // Signals from elsewhere are its own affair; other stops are over before it begins.
+            sys!(PTRACE, PTRACE_CONT, pid, 0, if event == 0 { signal } else { 0 });
+        }
+    };
+    // SAFETY: as for any record.
+    unsafe {
+        tell(header, REACHED, tell_as, 0);
+        match wait(header, expected) {
+            0 => task,
+            error => error,
+        }
+    }
+}
+
 /// Waits for one given byte. The end of the gate means the executor gave us up: then nothing of ours may go on.
 unsafe fn wait(header: &Header, expected: u64) -> i64 {
     let mut byte = 0u8;
@@ -277,14 +352,19 @@ unsafe fn wait(header: &Header, expected: u64) -> i64 {
 
 /// The init's own life: reap everything, forward signals, and end with the task. If that is what a first child
 /// hands over to, its number is not known here: signals are not for us to forward then, and what ends is the task
-/// unless it is that first child, which ends well once there is a task.
-unsafe fn stay(header: &Header, base: *mut u8, length: u64, task: i64, hands_over: bool) -> ! {
+/// unless it is that first child, which ends well once there is a task. One that is held begins now.
+unsafe fn stay(header: &Header, base: *mut u8, length: u64, task: i64, hands_over: bool, held: bool) -> ! {
+    const PTRACE_DETACH: i64 = 17;
     // SAFETY: descriptors by number; the script is not used again after it is unmapped (the header is a copy).
     unsafe {
         // What was needed to start the task, secrets in its environment among it, is not kept here.
         sys!(DUP2, header.status as i64, 0);
         sys!(CLOSE_RANGE, 1, u32::MAX, 0);
         sys!(MUNMAP, base, length);
+        if held {
+            // If it is not there any more, that is seen below.
+            sys!(PTRACE, PTRACE_DETACH, task, 0, 0);
+        }
     }
     let all = u64::MAX;
     loop {
@@ -449,73 +529,130 @@ unsafe fn resolve(list: *const *const u8) -> i64 {
     }
 }
 
-/// The kernel finds out only in the exec whether what a program names as its interpreter (`#!`) or loader (ELF) is
-/// there; then it is too late for the others of the group. What cannot be read cannot be checked.
-unsafe fn check_program(path: *const u8) -> i64 {
-    let mut head = [0u8; 256];
+/// The kernel finds out only in the exec what cannot be run; some of that can be told before, and better. What cannot
+/// be read cannot be checked.
+unsafe fn check_program(header: &Header, step: u32, path: *const u8) -> i64 {
+    let mut head = [0u8; program::HEAD];
     // SAFETY: the path ends with NUL; reads go to buffers of the lengths given.
     unsafe {
         let file = sys!(OPENAT, AT_FDCWD, path, O_CLOEXEC | O_NONBLOCK, 0);
         if file < 0 {
             return 0;
         }
-        let length = sys!(PREAD64, file, &raw mut head, head.len() - 1, 0);
-        let mut result = 0;
-        if length > 2 && head[0] == b'#' && head[1] == b'!' {
-            let mut begin = 2;
-            while matches!(head[begin & 255], b' ' | b'\t') && begin < 255 {
-                begin += 1;
-            }
-            let mut end = begin;
-            while !matches!(head[end & 255], b' ' | b'\t' | b'\r' | b'\n' | 0) && end < 255 {
-                end += 1;
-            }
-            head[end & 255] = 0;
-            if begin < end {
-                result = sys!(ACCESS, &raw const head[begin & 255], 1);
-            }
-        } else if length >= 64
-            && head[0] == 0x7f
-            && head[1] == b'E'
-            && head[2] == b'L'
-            && head[3] == b'F'
-            && head[4] == 2
-        {
-            result = check_loader(file, &head);
-        }
+        let found = flaw_of(header, file, &mut head);
         sys!(CLOSE, file);
-        result
+        match found {
+            None => 0,
+            Some((flaw, errno)) => {
+                tell(header, FAILED, step, flaw.word(errno as u32));
+                exit(127)
+            }
+        }
     }
 }
 
-/// The loader that a 64-bit ELF file names in its program headers.
-unsafe fn check_loader(file: i64, head: &[u8; 256]) -> i64 {
-    let half = |at: usize| u16::from_le_bytes([head[at & 255], head[(at + 1) & 255]]) as u64;
-    let mut offset = [0u8; 8];
-    for (i, byte) in offset.iter_mut().enumerate() {
-        *byte = head[(32 + i) & 255];
-    }
-    let (offset, size, count) = (u64::from_le_bytes(offset), half(54), half(56));
-    for number in 0..count.min(64) {
-        let mut header = [0u64; 7];
-        let mut name = [0u8; 256];
-        // SAFETY: 56 bytes of a 64-bit program header, and a bounded name that ends with the NUL left at its end.
-        unsafe {
-            let at = offset.wrapping_add(number.wrapping_mul(size));
-            if sys!(PREAD64, file, &raw mut header, 56, at) != 56 {
-                return 0;
+/// Its flaw, and the error that goes with it.
+unsafe fn flaw_of(header: &Header, file: i64, head: &mut [u8; program::HEAD]) -> Option<(Flaw, i64)> {
+    // SAFETY: as for all reads: into buffers of the lengths given. Names end with NUL, and are told with the lengths
+    // that they have.
+    unsafe {
+        let mut status = [0u64; 18];
+        if sys!(FSTAT, file, &raw mut status) < 0 {
+            return None;
+        }
+        let length = sys!(PREAD64, file, head.as_mut_ptr(), program::HEAD, 0);
+        if length < 0 {
+            return None;
+        }
+        // st_size is the word at offset 48.
+        let size = status[6];
+        let (segments, count) = match program::look(head.get(..length as usize)?, size) {
+            Err(flaw) => return Some((flaw, ENOEXEC)),
+            Ok(Kind::Uncertain) => return None,
+            Ok(Kind::Script { begin, end }) => {
+                *head.get_mut(end)? = 0;
+                let name = head.get(begin..end)?;
+                return match sys!(ACCESS, name.as_ptr(), 1) {
+                    error if error < 0 => {
+                        name_it(header, name);
+                        Some((Flaw::Interpreter, -error))
+                    }
+                    _ => None,
+                };
             }
-            const PT_INTERP: u32 = 3;
-            if header[0] as u32 == PT_INTERP {
-                let length = header[4].min(255);
-                if sys!(PREAD64, file, &raw mut name, length, header[1]) != length as i64 {
-                    return 0;
-                }
-                return sys!(ACCESS, &raw const name, 1);
+            Ok(Kind::Program { segments, count }) => (segments, count),
+        };
+        let mut name = None;
+        for number in 0..count as u64 {
+            let mut segment = [0u8; program::SEGMENT];
+            let at = segments.wrapping_add(number.wrapping_mul(program::SEGMENT as u64));
+            if sys!(PREAD64, file, segment.as_mut_ptr(), program::SEGMENT, at) != program::SEGMENT as i64 {
+                return None;
+            }
+            match program::segment(&segment, size) {
+                Err(flaw) => return Some((flaw, ENOEXEC)),
+                // The kernel takes the first.
+                Ok(Some(place)) if name.is_none() => name = Some(place),
+                Ok(_) => {}
+            }
+        }
+        match name {
+            Some((offset, length)) => flaw_of_loader(header, file, offset, length),
+            None => None,
+        }
+    }
+}
+
+unsafe fn flaw_of_loader(header: &Header, file: i64, offset: u64, length: u64) -> Option<(Flaw, i64)> {
+    let mut name = [0u8; program::LOADER_NAME];
+    // SAFETY: as above.
+    unsafe {
+        let name = name.get_mut(..length as usize)?;
+        if sys!(PREAD64, file, name.as_mut_ptr(), length, offset) != length as i64 {
+            return None;
+        }
+        let [text @ .., 0] = &*name else {
+            return Some((Flaw::BadLoader, ENOEXEC));
+        };
+        let error = sys!(ACCESS, text.as_ptr(), 1);
+        if error < 0 {
+            name_it(header, text);
+            return Some((Flaw::Loader, -error));
+        }
+        let loader = sys!(OPENAT, AT_FDCWD, text.as_ptr(), O_CLOEXEC | O_NONBLOCK, 0);
+        if loader < 0 {
+            return None;
+        }
+        let mut head = [0u8; 64];
+        let length = sys!(PREAD64, loader, head.as_mut_ptr(), 64, 0);
+        sys!(CLOSE, loader);
+        match program::loader(head.get(..length as usize)?) {
+            Ok(()) => None,
+            Err(flaw) => {
+                name_it(header, text);
+                Some((flaw, ENOEXEC))
             }
         }
     }
-    0
+}
+
+/// Tells the name that the next failure is about. In one piece: somebody else may be telling something, too.
+unsafe fn name_it(header: &Header, name: &[u8]) {
+    let name = match name.get(..NAME_LENGTH) {
+        Some(begin) => begin,
+        None => name,
+    };
+    let mut told = [0u8; RECORD_SIZE + NAME_LENGTH];
+    for (at, word) in [NAMED, 0, name.len() as u32].iter().enumerate() {
+        if let Some(place) = told.get_mut(4 * at..4 * at + 4) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+    }
+    if let Some(place) = told.get_mut(RECORD_SIZE..RECORD_SIZE + name.len()) {
+        place.copy_from_slice(name);
+    }
+    // SAFETY: what is told lives until the call returns.
+    unsafe { sys!(WRITE, header.report as i64, told.as_ptr(), RECORD_SIZE + name.len()) };
 }
 
 /// A working directory outside the root reads "(unreachable)/…": then some descriptor or link led out.

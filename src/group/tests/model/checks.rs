@@ -52,10 +52,9 @@ impl World {
             self.told.resize(self.told.len().max(id + 1), None);
             let legal = match self.told[id] {
                 None => status.state() == TaskStarting || status.state() == TaskLost,
-                Some(TaskStarting) => matches!(
-                    status.state(),
-                    TaskRunning | TaskKilling | TaskFailed | TaskKilled
-                ),
+                Some(TaskStarting) => {
+                    matches!(status.state(), TaskRunning | TaskFailed | TaskKilled)
+                }
                 Some(TaskRunning) => {
                     matches!(
                         status.state(),
@@ -72,7 +71,8 @@ impl World {
 
     /// The contract written on each effect, seen from the shell.
     pub(super) fn check_effects(&mut self, before: &Groups, effects: &[Effect]) {
-        let released = effects.iter().any(|e| matches!(e, Effect::Release(_)));
+        let on = |e: &Effect| matches!(e, Effect::Release(_) | Effect::Begin(_));
+        let released = effects.iter().any(on);
         for (n, effect) in effects.iter().enumerate() {
             match effect {
                 Effect::Prepare { member, .. } => {
@@ -94,12 +94,23 @@ impl World {
                         );
                     }
                 }
+                Effect::Begin(member) => {
+                    assert_eq!(*self.at(*member), Shell::Held);
+                    *self.at(*member) = Shell::Running;
+                    // L1: everybody's exec has succeeded, and nobody is given up.
+                    let group = before[member];
+                    for (sibling, _) in before.iter().filter(|(_, of)| **of == group) {
+                        let at = *self.at(*sibling);
+                        assert!(matches!(at, Shell::Held | Shell::Running), "began beside {at:?}");
+                    }
+                }
                 Effect::Discard(member) => {
                     let at = self.at(*member);
                     *at = Shell::Discarding(match *at {
                         Shell::Preparing => Before::Preparing,
                         Shell::Gated => Before::Gated,
                         Shell::Releasing => Before::Releasing,
+                        Shell::Held => Before::Answered,
                         other => panic!("discard of {other:?}"),
                     });
                 }

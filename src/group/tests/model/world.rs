@@ -31,6 +31,7 @@ pub(super) enum Shell {
     Preparing,
     Gated,
     Releasing,
+    Held,
     Running,
     /// Asked to give up what was this before.
     Discarding(Before),
@@ -196,7 +197,7 @@ impl World {
                     }
                 }
                 Shell::Releasing | Shell::Discarding(Before::Releasing) => {
-                    may(Event::Started(id));
+                    may(Event::Held(id));
                     if fail {
                         may(Event::StartFailed(id, failure("bad")));
                     }
@@ -208,7 +209,7 @@ impl World {
                     }
                 }
                 Shell::Killed => may(Event::Exited(id, signal(9))),
-                Shell::Gated | Shell::Discarding(_) | Shell::Nothing => {}
+                Shell::Gated | Shell::Held | Shell::Discarding(_) | Shell::Nothing => {}
             }
             if matches!(shell, Shell::Discarding(_)) {
                 may(Event::Discarded(id));
@@ -292,8 +293,13 @@ impl World {
                     _ => Shell::Discarding(Before::Answered),
                 };
             }
-            // A start that crossed with our wish: the shell leaves the member alone.
-            Event::Started(id) => *self.at(*id) = Shell::Running,
+            Event::Held(id) => {
+                let at = self.at(*id);
+                *at = match at {
+                    Shell::Releasing => Shell::Held,
+                    _ => Shell::Discarding(Before::Answered),
+                };
+            }
             Event::PrepareFailed(id, _)
             | Event::StartFailed(id, _)
             | Event::Discarded(id)
@@ -343,12 +349,14 @@ impl World {
         for (id, member) in &machine.members {
             (id, member.acknowledged, member.healthy, member.state.name()).hash(&mut h);
             match &member.state {
-                State::Discarding { cause, deadline } | State::Stopping { cause, deadline, .. } => {
+                State::Stopping { cause, deadline, .. } => {
                     (discriminant(cause), left(Some(*deadline))).hash(&mut h);
                 }
-                State::Killing { cause, .. } => discriminant(cause).hash(&mut h),
+                State::Discarding { cause } | State::Killing { cause, .. } => {
+                    discriminant(cause).hash(&mut h)
+                }
                 State::Ended(fate) => fate.hash(&mut h),
-                State::Preparing | State::Gated | State::Releasing | State::Running { .. } => {}
+                State::Preparing | State::Gated | State::Releasing | State::Held | State::Running { .. } => {}
             }
         }
         let carried = self.carried.as_ref();
