@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{cni::CniError, config::ConfigError, lease::LeaseError};
+use super::{cni::CniError, config::ConfigError, lease::LeaseError, request::Protocol};
 use crate::sys::netlink::Refused;
 
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,14 @@ pub enum NetworkError {
     ListGone { network: String },
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    #[error(
+        "port {port}/{protocol} of this node is in use by {holder}; choose another hostPort, or 0 for any that is free"
+    )]
+    PortInUse {
+        protocol: Protocol,
+        port: u16,
+        holder: String,
+    },
     /// A test asked for it.
     #[error("step {step:?} was made to fail")]
     Injected { step: super::Step },

@@ -31,6 +31,7 @@ pub struct Manager {
     config: Config,
     networks: Networks,
     agent_address: Option<IpAddr>,
+    known_as: Option<String>,
     watch: Watch,
     /// Opened by the first pod that needs it: nothing is touched for pods on the host's network.
     node: Mutex<Option<Arc<Node>>>,
@@ -45,6 +46,7 @@ impl Manager {
             networks: config.check()?,
             config,
             agent_address: None,
+            known_as: None,
             watch: Watch::default(),
             node: Mutex::default(),
             warm: Mutex::default(),
@@ -55,6 +57,13 @@ impl Manager {
     #[must_use]
     pub fn with_agent_address(mut self, address: Option<IpAddr>) -> Manager {
         self.agent_address = address;
+        self
+    }
+
+    /// What people call our pods, for those who find one in their way.
+    #[must_use]
+    pub fn with_known_name(mut self, name: &str) -> Manager {
+        self.known_as = Some(name.to_owned());
         self
     }
 
@@ -186,12 +195,13 @@ impl Manager {
         for _ in 0..ATTEMPTS {
             let namespace = self.namespace().await?;
             let (node, name, wanted) = (node.clone(), pod.to_owned(), attachments.to_vec());
+            let known_as = self.known_as.clone();
             let claim = blocking(move || {
-                let reserved = match node.reserve(&name, &wanted)? {
+                let reserved = match node.reserve(&name, known_as.as_deref(), &wanted)? {
                     Claim::Stale(stale) => return Ok(Claim::Stale(stale)),
                     Claim::Got(reserved) => reserved,
                 };
-                let mut held = Held::new(node.clone(), reserved.lease, namespace);
+                let mut held = Held::new(node.clone(), reserved.lease, namespace, reserved.ports);
                 match connect(&node, &mut held, &reserved.plans) {
                     Ok(share) => node.forget_flows_of_others(share),
                     Err(error) => {

@@ -34,6 +34,7 @@ mod namespace;
 mod nft;
 mod node;
 mod pod;
+pub mod port;
 mod report;
 pub mod request;
 pub mod ruleset;

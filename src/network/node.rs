@@ -22,6 +22,7 @@ use super::{
     lease::{Claim, Entry, Lease, Locked, Store},
     link::{self, Link, Pair},
     namespace::Namespace,
+    port,
     report::walls,
     request::{Attachment, Maker},
     ruleset::{Found, PublishedPort, Ruleset, Share},
@@ -76,6 +77,8 @@ pub(super) struct Reserved {
     pub lease: Lease,
     /// One for each attachment of the request, in order.
     pub plans: Vec<Option<BridgePlan>>,
+    /// The published ports, against the node's own processes.
+    pub ports: Vec<port::Claimed>,
 }
 
 /// One interface on a built-in bridge.
@@ -105,16 +108,22 @@ impl Node {
 
     /// Reserves addresses and ports for a pod, and sees to it that its bridges are there. What was taken is given back
     /// when something is refused.
-    pub fn reserve(&self, pod: &str, attachments: &[Attachment]) -> Result<Claim<Reserved>, NetworkError> {
+    pub fn reserve(
+        &self,
+        pod: &str,
+        known_as: Option<&str>,
+        attachments: &[Attachment],
+    ) -> Result<Claim<Reserved>, NetworkError> {
         let locked = self.store.lock()?;
         self.watch.before(Step::Lease)?;
-        let lease = match locked.claim(pod)? {
+        let lease = match locked.claim(pod, known_as)? {
             Claim::Got(lease) => lease,
             Claim::Stale(stale) => return Ok(Claim::Stale(stale)),
         };
         let mut reserved = Reserved {
             lease,
             plans: Vec::new(),
+            ports: Vec::new(),
         };
         match self.fill(&locked, &mut reserved, attachments) {
             Ok(Claim::Got(())) => Ok(Claim::Got(reserved)),
@@ -137,7 +146,7 @@ impl Node {
         reserved: &mut Reserved,
         attachments: &[Attachment],
     ) -> Result<Claim<()>, NetworkError> {
-        let Reserved { lease, plans } = reserved;
+        let Reserved { lease, plans, ports } = reserved;
         let mut taken: Vec<PublishedPort> = Vec::new();
         for (index, attachment) in attachments.iter().enumerate() {
             let earlier = attachments.get(..index).unwrap_or_default();
@@ -148,6 +157,10 @@ impl Node {
                         locked.take_port(lease, mapping.protocol, mapping.host_port, None)?
                     {
                         return Ok(Claim::Stale(stale));
+                    }
+                    // Plug-ins may want to bind it themselves, so it is only asked for.
+                    for ipv6 in [false, true] {
+                        port::claim(mapping.protocol, mapping.host_port, ipv6)?;
                     }
                 }
                 plans.push(None);
@@ -166,22 +179,27 @@ impl Node {
                     continue;
                 }
                 for (address, _, _) in &addresses {
-                    let port = PublishedPort {
+                    let published = PublishedPort {
                         protocol: mapping.protocol,
                         host_port: mapping.host_port,
                         address: *address,
                         container_port: mapping.container_port,
                     };
                     // The first network of the pod that can answer for a family does.
-                    if taken.iter().any(|other| other.is_instead_of(&port)) {
+                    if taken.iter().any(|other| other.is_instead_of(&published)) {
                         continue;
                     }
                     self.watch.before(Step::Port)?;
                     let to = Some((*address, mapping.container_port));
                     match locked.take_port(lease, mapping.protocol, mapping.host_port, to)? {
-                        Claim::Got(()) => taken.push(port),
+                        Claim::Got(()) => taken.push(published),
                         Claim::Stale(stale) => return Ok(Claim::Stale(stale)),
                     }
+                    ports.extend(port::claim(
+                        mapping.protocol,
+                        mapping.host_port,
+                        address.is_ipv6(),
+                    )?);
                 }
             }
             self.watch.before(Step::Bridge)?;

@@ -15,6 +15,7 @@ use super::{
     names::Files,
     namespace::Namespace,
     node::{Addresses, Interface, Node},
+    port::Claimed,
     request::{Attachment, PortMapping, ip_address},
 };
 use crate::mesos::v1;
@@ -25,11 +26,14 @@ pub(super) struct Held {
     node: Arc<Node>,
     lease: Option<Lease>,
     namespace: Option<Namespace>,
+    /// Let go before the lease is: who gets a port by its lease next must get it from the kernel too.
+    ports: Vec<Claimed>,
 }
 
 impl Held {
-    pub fn new(node: Arc<Node>, lease: Lease, namespace: Namespace) -> Held {
+    pub fn new(node: Arc<Node>, lease: Lease, namespace: Namespace, ports: Vec<Claimed>) -> Held {
         Held {
+            ports,
             node,
             lease: Some(lease),
             namespace: Some(namespace),
@@ -50,6 +54,7 @@ impl Held {
     /// At once, on the calling thread, which may block; before plug-ins have been run. A failure is left to the next
     /// clean-up.
     pub fn undo(mut self) {
+        self.ports.clear();
         if let Some(lease) = self.lease.take() {
             let pod = lease.pod().to_owned();
             told(&pod, self.node.undo(lease, self.namespace.take(), false));
@@ -58,6 +63,7 @@ impl Held {
 
     /// Undone when this returns.
     pub async fn release(mut self) -> Result<(), NetworkError> {
+        self.ports.clear();
         match self.lease.take() {
             Some(lease) => give_up(self.node.clone(), lease, self.namespace.take()).await,
             None => Ok(()),
@@ -67,6 +73,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        self.ports.clear();
         let Some(lease) = self.lease.take() else { return };
         let (node, namespace) = (self.node.clone(), self.namespace.take());
         let pod = lease.pod().to_owned();

@@ -16,6 +16,7 @@ mod members;
 mod operator;
 mod plans;
 mod pods;
+mod ports;
 mod reach;
 mod support;
 mod witness;

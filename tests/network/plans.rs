@@ -62,7 +62,7 @@ fn a_planner() {
     let mut mine: VecDeque<(Lease, Vec<PathBuf>)> = VecDeque::new();
     for plan in 0..PLANS {
         let locked = store.lock().unwrap();
-        let mut lease = take(&locked, || locked.claim(&format!("{seed}-{plan}"))).unwrap();
+        let mut lease = take(&locked, || locked.claim(&format!("{seed}-{plan}"), None)).unwrap();
         let mut held: Vec<PathBuf> = Vec::new();
         for _ in 0..=random(4) {
             let protocol = if random(2) == 0 {

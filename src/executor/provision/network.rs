@@ -88,7 +88,9 @@ impl Networks {
 
     async fn read(&self, executor: &v1::ExecutorInfo, network: Option<&Value>, ip: Option<IpAddr>) -> Wish {
         let manager = match Manager::open(self.config.clone()) {
-            Ok(manager) => manager.with_agent_address(ip),
+            Ok(manager) => manager
+                .with_agent_address(ip)
+                .with_known_name(&executor.executor_id.value),
             Err(error) => return Wish::Failed(sentence(&error)),
         };
         let request = match manager.read(executor.container.as_ref(), network) {

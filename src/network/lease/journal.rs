@@ -25,7 +25,13 @@ const JOURNAL_LIMIT: u64 = 4 << 20;
 #[serde(tag = "holds", rename_all = "snake_case")]
 pub enum Entry {
     /// Always first.
-    Pod { pod: String, pid: u32 },
+    Pod {
+        pod: String,
+        pid: u32,
+        /// What people know it by, if that is something else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        known_as: Option<String>,
+    },
     Address {
         network: String,
         address: IpAddr,
@@ -119,7 +125,11 @@ pub(super) fn owns(file: &File, path: &Path) -> bool {
 pub(super) enum Probe {
     Gone,
     Stale(Lease),
-    Alive { pod: String, pid: u32 },
+    /// `pod` as people know it.
+    Alive {
+        pod: String,
+        pid: u32,
+    },
 }
 
 /// Whose journal this name leads to, and whether its owner lives.
@@ -136,11 +146,14 @@ pub(super) fn probe(path: &Path) -> Result<Probe, LeaseError> {
     };
     let entries = read_entries(&mut file).map_err(failed("read", path))?;
     let owner = entries.first().and_then(|entry| match entry {
-        Entry::Pod { pod, pid } => Some((pod.clone(), *pid)),
+        Entry::Pod { pod, pid, known_as } => Some((pod.clone(), *pid, known_as.clone())),
         _ => None,
     });
     if alive {
-        let (pod, pid) = owner.unwrap_or_else(|| ("of another process".to_owned(), 0));
+        let (pod, pid) = owner.map_or_else(
+            || ("of another process".to_owned(), 0),
+            |(pod, pid, known_as)| (known_as.unwrap_or(pod), pid),
+        );
         return Ok(Probe::Alive { pod, pid });
     }
     // Reached by the name of an address or a port, the journal itself must go too. Without a first line it died before
@@ -149,7 +162,7 @@ pub(super) fn probe(path: &Path) -> Result<Probe, LeaseError> {
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let pod = owner.map_or(last, |(pod, _)| pod);
+    let pod = owner.map_or(last, |(pod, ..)| pod);
     let journal = match path.ancestors().find(|dir| dir.join("leases").is_dir()) {
         Some(dir) => dir.join("leases").join(plain_name(&pod)),
         None => path.to_owned(),

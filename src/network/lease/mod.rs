@@ -165,8 +165,8 @@ pub fn plain_name(pod: &str) -> String {
 }
 
 impl Locked<'_> {
-    /// Opens the journal of a pod.
-    pub fn claim(&self, pod: &str) -> Result<Claim<Lease>, LeaseError> {
+    /// Opens the journal of a pod. `known_as`: what people call it.
+    pub fn claim(&self, pod: &str, known_as: Option<&str>) -> Result<Claim<Lease>, LeaseError> {
         let path = self.store.dir.join("leases").join(plain_name(pod));
         let mut options = OpenOptions::new();
         options.read(true).append(true).create_new(true).mode(0o600);
@@ -183,6 +183,7 @@ impl Locked<'_> {
                 lease.note(Entry::Pod {
                     pod: pod.to_owned(),
                     pid: std::process::id(),
+                    known_as: known_as.map(str::to_owned),
                 })?;
                 Ok(Claim::Got(lease))
             }

@@ -31,7 +31,7 @@ fn address(store: &Store, lease: &mut Lease, networks: &Networks) -> Result<Clai
 }
 
 fn open(store: &Store, pod: &str) -> Lease {
-    got(store.lock().unwrap().claim(pod).unwrap())
+    got(store.lock().unwrap().claim(pod, None).unwrap())
 }
 
 fn take_port(locked: &Locked<'_>, lease: &mut Lease, port: u16) -> Result<Claim<()>, LeaseError> {
@@ -84,7 +84,7 @@ fn what_the_living_hold_is_theirs() {
     got(take_port(&locked, &mut one, 80).unwrap());
     let taken = take_port(&locked, &mut two, 80).unwrap_err().to_string();
     assert_eq!(taken, "port 80/tcp of this node is already published by pod one");
-    let twice = locked.claim("one").unwrap_err().to_string();
+    let twice = locked.claim("one", None).unwrap_err().to_string();
     assert!(
         twice.starts_with("the network of pod one is already set up by process "),
         "{twice}"
@@ -110,7 +110,7 @@ fn n_3_what_the_dead_held_is_found_by_whoever_needs_it() {
     drop(by_address);
     let by_port = stale(take_port(&store.lock().unwrap(), &mut lease, 80).unwrap());
     drop(by_port);
-    let by_name = stale(store.lock().unwrap().claim("dead").unwrap());
+    let by_name = stale(store.lock().unwrap().claim("dead", None).unwrap());
     store.lock().unwrap().release(by_name, false).unwrap();
     assert_eq!(files(dir.path()), ["leases/living"]);
     got(take_port(&store.lock().unwrap(), &mut lease, 80).unwrap());
@@ -191,7 +191,7 @@ fn w_1_a_thousand_random_port_plans_without_a_collision() {
             for plan in 0..250u64 {
                 let id = worker << 32 | plan;
                 let locked = store.lock().unwrap();
-                let mut lease = got(locked.claim(&format!("{worker}-{plan}")).unwrap());
+                let mut lease = got(locked.claim(&format!("{worker}-{plan}"), None).unwrap());
                 let mut names = Vec::new();
                 for _ in 0..=random(3) {
                     let asked = 30_000 + random(60) as u16;
