@@ -3,6 +3,8 @@
 
 #[path = "build/init.rs"]
 mod init;
+#[path = "build/version.rs"]
+mod version;
 
 use std::{
     collections::HashMap,
@@ -29,6 +31,7 @@ const PROTOS: [&str; 4] = [
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     init::compile()?;
+    version::tell();
     println!("cargo::rerun-if-changed=proto");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("proto");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());

@@ -26,4 +26,5 @@ pub mod suggest;
 pub mod sys;
 #[cfg(test)]
 mod tests;
+pub mod version;
 pub mod volume;

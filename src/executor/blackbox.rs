@@ -1,6 +1,6 @@
 //! The black box: every cause and every effect, appended to a file before the effects are carried out.
 //!
-//! One JSON object a line, with the microseconds since the executor started; `podling explain` reads it, whether
+//! One JSON object a line, with the microseconds since the executor started, for whoever looks into the sandbox, whether
 //! we live or not. It holds ids, states, messages and exits, and never an environment, a command or a secret.
 
 use std::{

@@ -32,7 +32,7 @@ use std::{
 };
 
 use self::{config::Effective, environment::Environment};
-use crate::sys;
+use crate::{sys, version::VERSION};
 
 const HELP: &str = "\
 podling-executor runs the task groups that a Mesos agent gives it.
@@ -45,13 +45,17 @@ It is started by an agent and takes everything from the environment (MESOS_*); s
 
 To try it on one machine: podling loopback agent --task-group FILE.json";
 
+/// The names under which a program is started as an executor: its own, and that of the executor whose place it takes
+/// in an agent's launcher directory.
+pub const NAMES: [&str; 2] = ["podling-executor", "mesos-default-executor"];
+
 /// The whole program.
 pub fn main() -> ExitCode {
     let start = Instant::now();
     for flag in std::env::args_os().skip(1) {
         match flag.to_str() {
             Some("--version") => {
-                println!("podling-executor {}", env!("CARGO_PKG_VERSION"));
+                println!("podling-executor {VERSION}");
                 return ExitCode::SUCCESS;
             }
             Some("--help") => {
@@ -81,7 +85,10 @@ fn live(start: Instant) -> Result<(), Box<dyn Error>> {
         tracing::info!("{key} = {value} (from {origin})");
     }
     for name in Effective::strangers(&variables) {
-        tracing::warn!("{name} is set and means nothing to us");
+        match Effective::meant(name) {
+            Some(meant) => tracing::warn!("{name} is set and means nothing to us; did you mean {meant}?"),
+            None => tracing::warn!("{name} is set and means nothing to us"),
+        }
     }
     let config = effective.config;
     let token = token.map(|token| (OsString::from(environment::TOKEN), token));

@@ -112,10 +112,10 @@ fn the_version_is_told_and_unknown_flags_are_ignored() {
         .expect("run");
     assert!(output.status.success());
     let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(
-        text.trim(),
-        format!("podling-executor {}", env!("CARGO_PKG_VERSION"))
-    );
+    let expected = format!("podling-executor {}", podling::version::VERSION);
+    assert_eq!(text.trim(), expected);
+    assert!(expected.contains(env!("CARGO_PKG_VERSION")), "{expected}");
+    assert!(expected.contains("-linux-"), "names its target: {expected}");
 
     let output = executor(sandbox.path())
         .args(["--launcher_dir=/opt/mesos/libexec", "--sandbox", "x", "word"])

@@ -13,6 +13,7 @@ use crate::{
         IdRange,
         cgroup::{Bound, Placement},
     },
+    executor::logging,
     image::DevicePolicy,
     mesos::{codec::Encoding, duration},
     network,
@@ -64,8 +65,7 @@ pub static KEYS: &[Key] = &[
         name: "log",
         about: "What to log to stderr: off, error, warn, info, debug or trace, also by module (`info,podling::executor=debug`).",
         read: |config, text| {
-            let parsed: Result<tracing_subscriber::filter::Targets, _> = text.parse();
-            parsed.map_err(|error| format!("is no log filter: {error}"))?;
+            logging::filter(text)?;
             config.log = text.to_owned();
             Ok(())
         },
@@ -150,7 +150,7 @@ pub static KEYS: &[Key] = &[
     },
     Key {
         name: "black_box_limit",
-        about: "Bytes of history that `podling explain` can read; twice as much is kept at most.",
+        about: "Bytes of the executor's history, `blackbox.jsonl` in its sandbox; twice as much is kept at most.",
         read: |config, text| {
             config.black_box_limit = number(text, 1 << 12, 1 << 30)?;
             Ok(())

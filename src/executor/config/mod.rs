@@ -17,7 +17,7 @@ use crate::{
     container::{IdRange, cgroup, plan},
     image,
     mesos::codec::Encoding,
-    network,
+    network, suggest,
 };
 
 /// Read when it exists; [`FILE_VARIABLE`] names another, which then must exist.
@@ -132,7 +132,7 @@ pub enum ConfigError {
     Unreadable { path: PathBuf, source: io::Error },
     #[error("configuration {}: {message}", .path.display())]
     Syntax { path: PathBuf, message: String },
-    #[error("configuration {}: there is no key `{key}`; there are: {}", .path.display(), names())]
+    #[error("configuration {}: there is no key `{key}`; {}", .path.display(), meant_key(key))]
     UnknownKey { path: PathBuf, key: String },
     #[error("configuration, {key} from {origin}: `{value}` {problem}")]
     Value {
@@ -143,9 +143,13 @@ pub enum ConfigError {
     },
 }
 
-fn names() -> String {
-    let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
-    names.join(", ")
+/// The key that was probably meant, or else all of them.
+fn meant_key(typed: &str) -> String {
+    let names = || KEYS.iter().map(|key| key.name);
+    match suggest::nearest(typed, names()) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("there are: {}", names().collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// The effective configuration.
@@ -230,6 +234,13 @@ impl Effective {
                 && !OTHER_VARIABLES.contains(name)
                 && !KEYS.iter().any(|key| key.variable() == *name)
         })
+    }
+
+    /// The variable of ours that was probably meant by one that is not.
+    pub fn meant(stranger: &str) -> Option<String> {
+        let typed = stranger.strip_prefix("PODLING_")?.to_ascii_lowercase();
+        let name = suggest::nearest(&typed, KEYS.iter().map(|key| key.name))?;
+        Some(format!("PODLING_{}", name.to_ascii_uppercase()))
     }
 
     /// What is not at its default, for the log: key, value, origin.
