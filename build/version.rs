@@ -2,7 +2,7 @@
 
 use std::{env, path::Path, process::Command};
 
-/// Leaves `PODLING_BUILD` for `--version`.
+/// Leaves `BUILT_AS` for `--version`; not named like our settings, since `cargo run` hands it to what it runs.
 ///
 /// Only builds that people are handed name their commit: a developer's would be made anew after every one. Packagers
 /// without a repository can say it in `PODLING_COMMIT`.
@@ -29,7 +29,7 @@ pub fn tell() {
         library.push_str(", static");
     }
     parts.push(library);
-    println!("cargo::rustc-env=PODLING_BUILD={}", parts.join(", "));
+    println!("cargo::rustc-env=BUILT_AS={}", parts.join(", "));
 }
 
 /// Of the repository that this package is the top of; a copy inside another one is not of that one's commits.

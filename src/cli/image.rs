@@ -24,6 +24,12 @@ use crate::{
     },
 };
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  podling image pull docker://python:3.12-alpine     before the first pod needs it
+  podling image list                                 what is there, how large, last used when
+  podling image gc                                   down to the operator's quota";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Bring an image to this node, or bring it up to date

@@ -1,7 +1,7 @@
 //! `podling loopback`: stand-ins for a cluster.
 
 use std::{
-    env, fs,
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -13,7 +13,7 @@ use std::{
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Ended, Failure};
+use super::{Ended, Failure, executor::OwnExecutor};
 use crate::{
     group::validate::id_problem,
     loopback::agent::{self, Action, Agent, History, Interrupter, What},
@@ -28,6 +28,11 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long lines are gathered before they are printed.
 const BUNCH: Duration = Duration::from_millis(20);
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  podling loopback agent --task-group group.json     one task group, every event and call as a line of JSON
+  podling loopback master --agents 3                 a cluster for any scheduler that speaks the v1 API";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -54,7 +59,7 @@ pub(super) struct AgentCommand {
     #[arg(long, value_name = "FILE.json")]
     task_group: PathBuf,
 
-    /// Command line of the executor [default: podling-executor beside this program]
+    /// Command line of the executor [default: podling-executor beside this program, else this program]
     #[arg(long, value_name = "CMD")]
     executor: Option<String>,
 
@@ -147,21 +152,18 @@ impl AgentCommand {
     fn run(self) -> Ended {
         let group = self.task_group()?;
         let info = self.executor_info()?;
-        let command = match (&self.executor, &info) {
-            (Some(command), _) => Some(command.clone()),
-            (None, Some(info)) if has_command(info) => None,
-            _ => Some(own_executor()?),
-        };
 
         let mut builder = Agent::builder().encoding(match self.encoding {
             EncodingName::Protobuf => Encoding::Protobuf,
             EncodingName::Json => Encoding::Json,
         });
+        builder = match (&self.executor, &info) {
+            (Some(command), _) => builder.executor(command),
+            (None, Some(info)) if has_command(info) => builder,
+            _ => builder.executor_argv(OwnExecutor::find()?.argv()),
+        };
         if let Some(info) = info {
             builder = builder.executor_info(info);
-        }
-        if let Some(command) = command {
-            builder = builder.executor(&command);
         }
         if let Some(dir) = self.work_dir {
             builder = builder.work_dir(dir);
@@ -269,20 +271,6 @@ fn read_json(path: &Path) -> Result<Value, Failure> {
 fn message<M: Message>(path: &Path, value: &Value) -> Result<M, Failure> {
     codec::decode(value.to_string().as_bytes(), Encoding::Json)
         .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
-}
-
-/// `podling-executor`, where this program is.
-pub(super) fn own_executor() -> Result<String, Failure> {
-    let own = env::current_exe()?;
-    let executor = own.with_file_name("podling-executor");
-    if !executor.is_file() {
-        let sentence = format!(
-            "there is no {}; name an executor with --executor",
-            executor.display()
-        );
-        return Err(Failure::usage(sentence));
-    }
-    Ok(executor.display().to_string())
 }
 
 /// Turns SIGINT and SIGTERM into an orderly end.

@@ -4,9 +4,14 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{Ended, Failure, failure, loopback::own_executor, signals::Interrupts};
-use crate::door::raise_descriptors;
-use crate::loopback::master::{Access, Cluster, Options};
+use super::{Ended, Failure, executor::OwnExecutor, failure, signals::Interrupts, slips};
+use crate::{
+    door::raise_descriptors,
+    loopback::{
+        agent::CommandLine,
+        master::{Access, Cluster, Options},
+    },
+};
 
 pub(super) const RESOURCES: &str = "cpus:4;mem:8192;disk:10240;ports:[31000-32000]";
 
@@ -18,6 +23,7 @@ pub(super) struct MasterCommand {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5050")]
     listen: SocketAddr,
 
+    /// How many agents the cluster has
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     agents: u16,
 
@@ -25,7 +31,7 @@ pub(super) struct MasterCommand {
     #[arg(long, value_name = "RESOURCES", default_value = RESOURCES)]
     resources: String,
 
-    /// Command line of executors of type DEFAULT [default: podling-executor beside this program]
+    /// Command line of executors of type DEFAULT [default: podling-executor beside this program, else this program]
     #[arg(long, value_name = "CMD")]
     executor: Option<String>,
 
@@ -49,9 +55,11 @@ impl MasterCommand {
             )));
         }
         raise_descriptors();
+        slips::complain_of_resources("--resources", &self.resources);
+        slips::complain_of_variables();
         let default_executor = match self.executor {
-            Some(command) => command,
-            None => own_executor()?,
+            Some(command) => CommandLine::typed(&command),
+            None => CommandLine::Argv(OwnExecutor::find()?.argv()),
         };
         let work_dir = super::up::WorkDir::open(self.work_dir.as_deref())?;
         let cluster = Cluster::start(Options {

@@ -2,9 +2,13 @@
 //!
 //! A new command is a module here with a clap type that has `run(self) -> Ended`, a variant of [`Command`] and its
 //! line in [`Cli::run`].
+//!
+//! The same program is also an executor, under its name or as a command that is not shown: see [`executor`].
 
 mod client;
+mod colour;
 mod definition;
+mod executor;
 mod failure;
 mod guests;
 mod image;
@@ -16,6 +20,7 @@ mod node;
 mod pod;
 mod scheduler;
 mod signals;
+mod slips;
 mod text;
 mod up;
 
@@ -24,14 +29,23 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use self::failure::{Ended, Failure};
+use crate::version::VERSION;
+
+const EXAMPLES: &str = "\
+Examples:
+  podling up examples/hello.json            run a pod on this machine, nothing else needed
+  podling pod list                          in another terminal: what runs
+  podling node check                        what this machine offers to pods
+  podling COMMAND --help                    more on each of these";
 
 /// Runs pods on Apache Mesos.
 #[derive(Debug, Parser)]
 #[command(
     name = "podling",
-    version,
+    version = VERSION,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = EXAMPLES
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -40,21 +54,21 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// This node's images
-    #[command(subcommand)]
-    Image(image::Command),
-    /// Stand-ins for a Mesos cluster on this machine
-    #[command(subcommand)]
-    Loopback(loopback::Command),
     /// Run pods on this machine: a cluster, a scheduler and real executors, until Ctrl-C
     Up(up::Up),
-    /// Have a Mesos cluster run pods: Marathon's pods API in front of a master
-    Scheduler(scheduler::SchedulerCommand),
     /// Pods of a scheduler: add, list, show, update, remove
     Pod(pod::Pod),
+    /// Have a Mesos cluster run pods: Marathon's pods API in front of a master
+    Scheduler(scheduler::SchedulerCommand),
     /// This machine: what it offers to members, and what dead executors have left on it
-    #[command(subcommand)]
+    #[command(subcommand, after_help = node::EXAMPLES)]
     Node(node::Command),
+    /// This node's images
+    #[command(subcommand, after_help = image::EXAMPLES)]
+    Image(image::Command),
+    /// Stand-ins for a Mesos cluster on this machine
+    #[command(subcommand, after_help = loopback::EXAMPLES)]
+    Loopback(loopback::Command),
 }
 
 impl Cli {
@@ -72,6 +86,10 @@ impl Cli {
 
 /// Reads the command line, does what it says, and tells how that ended: 0 done, 1 failed, 2 wrong use.
 pub fn main() -> ExitCode {
+    // Before anything else: an executor takes secrets out of its environment while it has one thread and no child.
+    if executor::is_asked_for(&std::env::args_os().collect::<Vec<_>>()) {
+        return crate::executor::main();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

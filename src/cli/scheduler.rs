@@ -19,9 +19,15 @@ use crate::{
     },
 };
 
+const EXAMPLES: &str = "\
+Examples:
+  podling scheduler --master http://master:5050 --executor /usr/bin/podling-executor
+  podling pod --url http://127.0.0.1:8080 list";
+
 /// Takes pods over Marathon's API and has a Mesos master run them. A restarted scheduler finds its pods and their
 /// instances again; ending it ends no pod.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct SchedulerCommand {
     /// A master; it names the leading one if it is not
     #[arg(long, env = "PODLING_MASTER", value_name = "http://HOST:PORT")]
@@ -177,20 +183,22 @@ pub(super) fn known_as(framework: v1::FrameworkInfo, id: Option<&str>) -> v1::Fr
     }
 }
 
+/// An executor at that path of every agent.
+fn installed(path: String) -> v1::CommandInfo {
+    v1::CommandInfo {
+        shell: Some(false),
+        // The list is its whole argv: without it `ps` has no name to show.
+        arguments: vec![path.clone()],
+        value: Some(path),
+        ..Default::default()
+    }
+}
+
 /// What every scheduler of ours is started with; only where executors come from differs.
-pub(super) fn settings(executor: Option<String>) -> Settings {
+pub(super) fn settings(executor: Option<v1::CommandInfo>) -> Settings {
     let delivery = match executor {
         None => task_group::Delivery::AgentDefault,
-        Some(path) => {
-            let command = v1::CommandInfo {
-                shell: Some(false),
-                // The list is its whole argv: without it `ps` has no name to show.
-                arguments: vec![path.clone()],
-                value: Some(path),
-                ..Default::default()
-            };
-            task_group::Delivery::Own(Box::new(command))
-        }
+        Some(command) => task_group::Delivery::Own(Box::new(command)),
     };
     Settings::new(task_group::Options {
         delivery,
@@ -237,6 +245,7 @@ impl SchedulerCommand {
             .map_err(|error| Failure::failed(format!("cannot listen on {}: {error}", self.listen)))?;
         let address = listener.local_addr()?;
         let store = Sqlite::open(&self.store)?;
+        let executor = self.executor.map(installed);
         let place = master.clone();
         let [first_role, ..] = self.roles.as_slice() else {
             return Err(Failure::usage("--role: name at least one"));
@@ -259,7 +268,7 @@ impl SchedulerCommand {
                 authorization: None,
             })
         };
-        let (service, scheduler) = Service::start(settings(self.executor), Box::new(store), connect)?;
+        let (service, scheduler) = Service::start(settings(executor), Box::new(store), connect)?;
         let profile = Profile {
             role,
             roles: Some(self.roles),
@@ -298,7 +307,7 @@ mod tests {
 
     #[test]
     fn an_executor_of_ours_has_a_name_in_its_argv() {
-        let settings = settings(Some("/usr/bin/podling-executor".to_owned()));
+        let settings = settings(Some(installed("/usr/bin/podling-executor".to_owned())));
         let task_group::Delivery::Own(command) = settings.launch.delivery else {
             panic!("{:?}", settings.launch.delivery);
         };

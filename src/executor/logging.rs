@@ -51,7 +51,7 @@ mod tests {
             "WARN",
             "off",
             "info,podling::executor=debug",
-            "podling=trace , warn",
+            "podling=trace,warn",
             "3",
         ] {
             assert!(filter(good).is_ok(), "{good}");

@@ -6,7 +6,7 @@ use super::source::Source;
 
 /// From the ground up. A room leans on floors below its own, on nothing else; no room leans on its neighbour.
 const FLOORS: [&[&str]; 6] = [
-    &["sys", "base", "mesos", "suggest"],
+    &["sys", "base", "mesos", "suggest", "version"],
     &["group", "pod"],
     &["door", "container", "image", "network", "volume", "fetch", "logs"],
     &["settings", "check"],

@@ -3,6 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::{Duration, Instant},
 };
 
 use podling::mesos::v1::{TaskState::TaskFailed, task_status::Reason};
@@ -19,6 +20,31 @@ const BOTH_FAMILIES: &str = "default_network = 'a'\n[networks.a]\nsubnets = ['10
 
 fn us() -> String {
     format!("process {} (", std::process::id())
+}
+
+/// A process of the node that serves a port.
+#[derive(Debug)]
+enum Server {
+    Tcp { _socket: TcpListener },
+    Udp { _socket: UdpSocket },
+}
+
+impl Server {
+    /// What another test starts may have the last one's socket up to its exec.
+    fn bind(protocol: &str, address: SocketAddr) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let bound = match protocol {
+                "tcp" => TcpListener::bind(address).map(|socket| Server::Tcp { _socket: socket }),
+                _ => UdpSocket::bind(address).map(|socket| Server::Udp { _socket: socket }),
+            };
+            match bound {
+                Ok(server) => return server,
+                Err(error) => assert!(Instant::now() < deadline, "{protocol} {address}: {error}"),
+            }
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// What the task is told, and that whoever listens goes on being reached.
@@ -59,15 +85,16 @@ fn any_socket_that_would_lose_its_clients_counts_whatever_it_is_bound_to() {
         };
         let four = manager(ONE_NETWORK);
         let both = manager(BOTH_FAMILIES);
+        // A name of its own for each: a child of another test may hold the last one's journal up to its exec.
+        let mut count = 0;
+        let mut name = || {
+            count += 1;
+            format!("pod-{count}")
+        };
         // Once, so that only what may remain is there.
-        both.set_up(&ask(&both, "tcp"), "first")
-            .await
-            .unwrap()
-            .tear_down()
-            .await
-            .unwrap();
+        let first = both.set_up(&ask(&both, "tcp"), &name()).await.unwrap();
+        first.tear_down().await.unwrap();
         let before = Witness::look();
-        let (tcp, udp) = (ask(&four, "tcp"), ask(&four, "udp"));
         for (address, refused_by_four) in [
             ("0.0.0.0:31001", true),
             ("127.0.0.9:31001", true),
@@ -75,31 +102,25 @@ fn any_socket_that_would_lose_its_clients_counts_whatever_it_is_bound_to() {
             ("[::1]:31001", false),
         ] {
             let address: SocketAddr = address.parse().unwrap();
-            let server = TcpListener::bind(address).unwrap();
-            let error = both
-                .set_up(&ask(&both, "tcp"), "pod")
-                .await
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(&us()), "{address}: {error}");
-            match four.set_up(&tcp, "pod").await {
-                Ok(pod) => {
-                    assert!(!refused_by_four, "{address}");
-                    pod.tear_down().await.unwrap();
+            for (protocol, other) in [("tcp", "udp"), ("udp", "tcp")] {
+                let server = Server::bind(protocol, address);
+                let refused = both.set_up(&ask(&both, protocol), &name()).await.unwrap_err();
+                assert!(refused.to_string().contains(&us()), "{address}: {refused}");
+                match four.set_up(&ask(&four, protocol), &name()).await {
+                    Ok(pod) => {
+                        assert!(!refused_by_four, "{address}");
+                        pod.tear_down().await.unwrap();
+                    }
+                    Err(refused) => assert!(
+                        refused_by_four && refused.to_string().contains(&us()),
+                        "{address}: {refused}"
+                    ),
                 }
-                Err(error) => assert!(refused_by_four, "{address}: {error}"),
+                // The other protocol is another port.
+                let pod = four.set_up(&ask(&four, other), &name()).await.unwrap();
+                pod.tear_down().await.unwrap();
+                drop(server);
             }
-            // The other protocol is another port.
-            four.set_up(&udp, "pod").await.unwrap().tear_down().await.unwrap();
-            drop(server);
-            let server = UdpSocket::bind(address).unwrap();
-            assert_eq!(
-                four.set_up(&udp, "pod").await.is_err(),
-                refused_by_four,
-                "{address}"
-            );
-            four.set_up(&tcp, "pod").await.unwrap().tear_down().await.unwrap();
-            drop(server);
         }
         before.assert_only_infrastructure_remains(&[]);
     });
@@ -111,19 +132,23 @@ fn a_published_port_is_nobody_elses_for_as_long_as_it_is_published() {
     on_a_node(|| async {
         let manager = manager(BOTH_FAMILIES).with_known_name("web.instance-7");
         let asked = read(&manager, json!({"networks": [published("a", 31001)]}));
-        for _ in 0..20 {
-            let pod = manager.set_up(&asked, "pod").await.unwrap();
+        for round in 0..20 {
+            let pod = manager.set_up(&asked, &format!("pod-{round}")).await.unwrap();
             for address in ["127.0.0.1:31001", "0.0.0.0:31001", "[::]:31001", "[::1]:31001"] {
                 TcpListener::bind(address).unwrap_err();
                 UdpSocket::bind(address).unwrap_err();
             }
-            let error = manager.set_up(&asked, "other").await.unwrap_err().to_string();
+            let error = manager
+                .set_up(&asked, &format!("other-{round}"))
+                .await
+                .unwrap_err()
+                .to_string();
             assert_eq!(
                 error,
                 "port 31001/tcp of this node is already published by pod web.instance-7"
             );
             pod.tear_down().await.unwrap();
-            TcpListener::bind("0.0.0.0:31001").unwrap();
+            Server::bind("tcp", "0.0.0.0:31001".parse().unwrap());
         }
     });
 }

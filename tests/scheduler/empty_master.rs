@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podling::loopback::master::{Access, Cluster, Options};
+use podling::loopback::{
+    agent::CommandLine,
+    master::{Access, Cluster, Options},
+};
 use serde_json::{Value, json};
 
 use crate::process::{Scheduler, runs};
@@ -33,7 +36,7 @@ fn s3_healthy_instances_outlive_a_master_that_knows_no_agents() {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         agents: 3,
         resources: "cpus:4;mem:1024;disk:1024;ports:[31000-31009]".to_owned(),
-        default_executor: env!("CARGO_BIN_EXE_podling-executor").to_owned(),
+        default_executor: CommandLine::typed(env!("CARGO_BIN_EXE_podling-executor")),
         work_dir: work_dir.clone(),
         executor_environment: Vec::new(),
         access: Access::default(),

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podling::loopback::master::{Access, Cluster, Options};
+use podling::loopback::{
+    agent::CommandLine,
+    master::{Access, Cluster, Options},
+};
 use serde_json::{Value, json};
 
 use crate::process::Scheduler;
@@ -28,7 +31,7 @@ impl Home {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             agents: 1,
             resources: "cpus:4;mem:1024;disk:1024;ports:[31000-31009]".to_owned(),
-            default_executor: env!("CARGO_BIN_EXE_podling-executor").to_owned(),
+            default_executor: CommandLine::typed(env!("CARGO_BIN_EXE_podling-executor")),
             work_dir,
             executor_environment: Vec::new(),
             access: Access::default(),

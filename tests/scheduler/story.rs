@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podling::loopback::master::{Access, Cluster, Options};
+use podling::loopback::{
+    agent::CommandLine,
+    master::{Access, Cluster, Options},
+};
 use serde_json::{Value, json};
 
 use crate::process::{Broken, Scheduler, call, processes, runs};
@@ -72,7 +75,7 @@ impl Story {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             agents: 2,
             resources: "cpus:8;mem:8192;disk:8192;ports:[31000-31100]".to_owned(),
-            default_executor: env!("CARGO_BIN_EXE_podling-executor").to_owned(),
+            default_executor: CommandLine::typed(env!("CARGO_BIN_EXE_podling-executor")),
             work_dir: work_dir.clone(),
             executor_environment: Vec::new(),
             access: Access::default(),

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podling::loopback::master::{Access, Cluster, Options};
+use podling::loopback::{
+    agent::CommandLine,
+    master::{Access, Cluster, Options},
+};
 use serde_json::{Value, json};
 
 /// Longer than anything here takes on a busy machine.
@@ -23,7 +26,7 @@ fn cluster(work_dir: &Path, default_executor: &str) -> Cluster {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         agents: 1,
         resources: "cpus:4;mem:1024;disk:1024;ports:[31000-31100]".to_owned(),
-        default_executor: default_executor.to_owned(),
+        default_executor: CommandLine::typed(default_executor),
         work_dir: work_dir.to_owned(),
         executor_environment: Vec::new(),
         access: Access::default(),

@@ -11,6 +11,8 @@ mod door;
 mod examples;
 mod layout;
 mod leaving;
+mod lone;
+mod newcomer;
 mod node;
 mod once;
 mod output;

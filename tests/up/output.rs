@@ -195,8 +195,9 @@ fn sandboxes_of_ended_instances_do_not_pile_up() {
     let file = write(place.path(), "job.json", &pod);
     let state = place.path().join("state");
     let mut up = Up::start(&["--state", state.to_str().unwrap(), file.to_str().unwrap()]);
+    // The first with its cause, the others as its repeats.
     for _ in 0..30 {
-        up.wait_for("FAILED: Command exited with status 1");
+        up.wait_for("/job c0 · FAILED");
     }
     let black_boxes = walk(&state.join("work"))
         .iter()
@@ -204,4 +205,71 @@ fn sandboxes_of_ended_instances_do_not_pile_up() {
         .count();
     assert!((2..=22).contains(&black_boxes), "{black_boxes} sandboxes");
     assert_eq!(up.stop(), 0);
+}
+
+/// Whoever writes more than anybody can read is shown in parts, and neither the API nor Ctrl-C waits for it.
+#[test]
+fn a_member_that_floods_its_log_holds_up_nobody() {
+    let place = tempfile::tempdir().unwrap();
+    let flood = "yes | head -c 60000000; echo the end of it; exec sleep 1000.23";
+    let file = write(
+        place.path(),
+        "job.json",
+        &job(&[flood, "echo quiet; exec sleep 1000.24"]),
+    );
+    let mut up = Up::start(&["--follow", file.to_str().unwrap()]);
+    let told = up.wait_for(" not shown");
+    assert!(told.contains("/job c0 · … "), "{told}");
+    up.wait_for("/job c0 | the end of it");
+    if !up.seen.iter().any(|line| line == "/job c1 | quiet") {
+        up.wait_for("/job c1 | quiet");
+    }
+    let shown = up
+        .seen
+        .iter()
+        .filter(|line| line.starts_with("/job c0 | "))
+        .count();
+    assert!(shown < 30_000_000 / 2, "{shown} lines of the flood");
+    assert_eq!(up.json(&["status", "job"])["instances"][0]["status"], "STABLE");
+    assert_eq!(up.stop(), 0);
+    assert_eq!(crate::cluster::processes("sleep 1000.23"), 0);
+}
+
+/// In the middle of a flood that has no end: an answer, and the end, before all of what was written by then is shown.
+#[test]
+fn the_api_answers_and_ctrl_c_works_in_the_middle_of_a_flood() {
+    let place = tempfile::tempdir().unwrap();
+    let flood = "while :; do yes a line of the flood | head -c 6000000; sleep 0.2; done";
+    let file = write(place.path(), "job.json", &job(&[flood]));
+    let mut up = Up::start(&["--follow", file.to_str().unwrap()]);
+    up.wait_for(" not shown");
+    for _ in 0..3 {
+        assert_eq!(up.json(&["status", "job"])["instances"][0]["status"], "STABLE");
+    }
+    up.wait_for(" not shown");
+    assert!(up.seen.iter().any(|line| line.contains("| a line of the flood")));
+    // What is left to show by then is bounded, so this comes back.
+    assert_eq!(up.stop(), 0);
+}
+
+/// A member's own colours, and nothing else that a terminal obeys, on a terminal; none in a pipe.
+#[test]
+fn colours_of_members_are_kept_on_a_terminal_and_left_out_elsewhere() {
+    let place = tempfile::tempdir().unwrap();
+    let command = r"printf '\033[32mgreen\033[2J\n'";
+    let file = write(place.path(), "job.json", &job(&[command]));
+    let line = format!(
+        "{} up --once --listen 127.0.0.1:0 {}",
+        env!("CARGO_BIN_EXE_podling"),
+        file.display()
+    );
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null());
+    let (_, terminal, _) = output(&mut script);
+    assert!(
+        terminal.contains(" \u{1b}[32mgreen\u{fffd}[2J\u{1b}[0m"),
+        "{terminal:?}"
+    );
+    let piped = String::from_utf8(once(&[command])).unwrap();
+    assert!(piped.contains("/job c0 | green\u{fffd}[2J\n"), "{piped:?}");
 }

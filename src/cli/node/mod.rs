@@ -3,7 +3,8 @@
 mod bundle;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    ffi::OsString,
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
 };
@@ -11,7 +12,7 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Ended, Failure, networks};
+use super::{Ended, Failure, colour, networks, slips};
 use crate::{
     container::{
         cgroup,
@@ -20,6 +21,12 @@ use crate::{
     },
     executor::config::Effective,
 };
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  podling node check                  what this machine offers, lacks, and what follows from it
+  podling node check -o json          the same for programs; exit code 1 if pods cannot run
+  podling node gc                     clean up after executors that were killed";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -63,7 +70,7 @@ impl CheckCommand {
         // As the executors of this node would be.
         let variables: Vec<_> = std::env::vars_os().collect();
         let (cgroups, settings) = match Effective::load(&variables) {
-            Ok(effective) => (effective.config.cgroups.clone(), settings(&effective)),
+            Ok(effective) => (effective.config.cgroups.clone(), settings(&effective, &variables)),
             Err(error) => (cgroup::Config::default(), broken(&Failure::from(error))),
         };
         let mut findings = vec![settings];
@@ -86,16 +93,25 @@ impl CheckCommand {
     }
 }
 
-fn settings(effective: &Effective) -> Finding {
+fn settings(effective: &Effective, variables: &[(OsString, OsString)]) -> Finding {
     let changed: Vec<_> = effective.changed().map(|(key, ..)| key).collect();
+    let mut found = match changed.as_slice() {
+        [] => "as they come".to_owned(),
+        changed => format!("changed: {}", changed.join(", ")),
+    };
+    let slips = slips::of(variables);
+    for slip in &slips {
+        found.push_str(&format!("; {slip}"));
+    }
     Finding {
         name: "settings",
-        grade: Grade::Good,
-        found: match changed.as_slice() {
-            [] => "as they come".to_owned(),
-            changed => format!("changed: {}", changed.join(", ")),
+        grade: if slips.is_empty() {
+            Grade::Good
+        } else {
+            Grade::Lesser
         },
-        consequence: None,
+        found,
+        consequence: (!slips.is_empty()).then_some("a setting that somebody wanted has no effect"),
     }
 }
 
@@ -166,7 +182,7 @@ fn print_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
 }
 
 fn print(out: &mut impl Write, findings: &[Finding], overall: Grade) -> io::Result<()> {
-    let colour = io::stdout().is_terminal();
+    let colour = colour::is_wanted();
     let width = findings
         .iter()
         .map(|finding| finding.name.len())

@@ -12,13 +12,24 @@ use serde_json::{Value, json};
 use super::{
     Ended, Failure,
     client::{self, Client},
+    colour,
     definition::{self, Unknown},
     failure,
     line::Access,
 };
 use crate::pod::{InstanceId, PodId, Profile};
 
+const EXAMPLES: &str = "\
+Examples:
+  podling pod add web.json                  create a pod
+  podling pod list                          all pods
+  podling pod status web                    one of them, its instances and members
+  podling pod explain web                   why it does not run
+  podling pod remove web                    end it
+  curl http://127.0.0.1:8080/v2/pods        the same without podling";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Pod {
     /// The scheduler
     #[arg(
@@ -263,7 +274,7 @@ impl Pod {
 
     fn print(&self, value: &Value, table: impl FnOnce(&Value) -> String) -> Ended {
         failure::answer(&match self.output {
-            Output::Table => format!("{}\n", table(value)),
+            Output::Table => format!("{}\n", colour::of_answer(table(value))),
             Output::Json => format!("{}\n", serde_json::to_string_pretty(value)?),
             Output::Yaml => serde_saphyr::to_string(value)?,
         })

@@ -129,9 +129,29 @@ pub(super) fn pods(statuses: &Value, queue: &Value) -> String {
     print(table)
 }
 
-/// `STABLE`, or `STABLE, rolling 2/5, stuck` while instances are replaced.
+/// Whether the last that was heard of it is that all members of an instance ended with 0.
+fn ended_well(ended: &Value) -> bool {
+    let containers = items(&ended["containers"]);
+    let finished = |container: &Value| container["lastKnownState"] == "TASK_FINISHED";
+    !containers.is_empty() && containers.iter().all(finished)
+}
+
+fn is_between_runs(status: &Value) -> bool {
+    let waits = |instance: &Value| instance["status"] == "PENDING";
+    status["status"] == "DEGRADED"
+        && items(&status["instances"]).iter().all(waits)
+        && items(&status["terminationHistory"])
+            .last()
+            .is_some_and(ended_well)
+}
+
+/// `STABLE`, or `STABLE, rolling 2/5, stuck` while instances are replaced. A pod that has done its work and is about to
+/// be started again is not out of order.
 fn state(status: &Value) -> String {
-    let mut state = word(&status["status"]);
+    let mut state = match is_between_runs(status) {
+        true => "RESTARTING".to_owned(),
+        false => word(&status["status"]),
+    };
     let rollout = &status["rollout"];
     if let (Some(done), Some(wanted)) = (rollout["done"].as_u64(), rollout["wanted"].as_u64()) {
         state.push_str(&format!(", rolling {done}/{wanted}"));
@@ -242,8 +262,12 @@ pub(super) fn task_state(value: &Value) -> String {
 
 /// How an instance failed, each member with its own words; the culprit is the one that FAILED.
 pub(super) fn last_failure(ended: &Value, now: &Value) -> Vec<String> {
+    let what = match ended_well(ended) {
+        true => "last end, by itself and well",
+        false => "last failure",
+    };
     let mut lines = vec![format!(
-        "last failure: {}, {} ago, after {}",
+        "{what}: {}, {} ago, after {}",
         word(&ended["instanceID"]),
         age(&ended["terminatedAt"], now),
         age(&ended["startedAt"], &ended["terminatedAt"]),
@@ -317,6 +341,31 @@ mod tests {
         assert!(shown.lines().last().unwrap().contains("v1"), "{shown}");
         let list = pods(&json!([status]), &Value::Null);
         assert!(list.contains("STABLE, rolling 2/5, stuck"), "{list}");
+    }
+
+    #[test]
+    fn a_pod_that_has_done_its_work_has_not_failed() {
+        let status = |state: &str| {
+            json!({"id": "/a", "status": "DEGRADED", "spec": {"scaling": {"instances": 1}}, "instances": [],
+                "terminationHistory": [{"instanceID": "a.instance-1", "containers": [
+                {"containerId": "a.instance-1.web.2", "lastKnownState": "TASK_FINISHED",
+                 "termination": {"message": "Command exited with status 0"}},
+                {"containerId": "a.instance-1.side.2", "lastKnownState": state}]}]})
+        };
+        let shown = pod(&status("TASK_FINISHED"));
+        assert!(
+            shown.starts_with("/a is RESTARTING: 0 of 1 instance stable\n"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("last end, by itself and well: a.instance-1,"),
+            "{shown}"
+        );
+        let shown = pod(&status("TASK_KILLED"));
+        assert!(
+            shown.starts_with("/a is DEGRADED") && shown.contains("last failure"),
+            "{shown}"
+        );
     }
 
     #[test]

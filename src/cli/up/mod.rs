@@ -2,9 +2,12 @@
 //!
 //! Loopback master and agents, the scheduler with its store and API, and real executors; every hop is real HTTP.
 
+mod listen;
 mod logs;
 mod node;
 mod printer;
+mod published;
+mod repeats;
 mod show;
 mod state;
 mod waiting;
@@ -26,17 +29,22 @@ use tokio::{
 use self::show::Show;
 pub(super) use self::state::WorkDir;
 use super::{
-    Ended, Failure, definition, failure,
+    Ended, Failure, definition,
+    executor::OwnExecutor,
+    failure,
     guests::names,
-    loopback::own_executor,
     master::RESOURCES,
     scheduler::{Name, framework, known_as, settings},
     signals::Interrupts,
+    slips,
 };
 use crate::{
     door::{Guard, Keeper, Listener, Peers, Token, raise_descriptors},
     image::Reference,
-    loopback::master::{Access, Cluster, Options},
+    loopback::{
+        agent::CommandLine,
+        master::{Access, Cluster, Options},
+    },
     mesos::codec::Encoding,
     pod::{self, Pod, Profile},
     scheduler::{
@@ -49,16 +57,20 @@ use crate::{
 };
 
 /// Runs pods on this machine until Ctrl-C, which ends them and leaves nothing behind; a second Ctrl-C does not wait.
+///
+/// A pod is a service: when its members end, by themselves or not, it is started again. With --once it is a job.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Up {
     /// Pod definitions, JSON or YAML
     #[arg(value_name = "POD.json|.yaml")]
     files: Vec<PathBuf>,
 
-    /// Where the pods API listens
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
+    /// Where the pods API listens [default: 127.0.0.1:8080, or another port if that one is taken]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<SocketAddr>,
 
+    /// How many agents the cluster has
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     agents: u16,
 
@@ -92,6 +104,13 @@ pub(super) struct Up {
     #[arg(long)]
     insecure: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  podling up examples/hello.json            run a pod and show what its members write
+  podling up --once examples/hello.json     the same as a job: ends with the pod, 0 if all went well
+  podling up --state ./state web.yaml       keep pods and sandboxes for the next time
+  podling pod list                          in another terminal: what runs";
 
 impl Up {
     pub(super) fn run(self) -> Ended {
@@ -127,7 +146,8 @@ impl Up {
                 return Err(Failure::usage(format!("pod {} is defined twice", pod.id)));
             }
         }
-        let executor = own_executor()?;
+        slips::complain_of_variables();
+        let executor = OwnExecutor::find()?;
         raise_descriptors();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -135,11 +155,9 @@ impl Up {
         runtime.block_on(self.bring_up(profile, pods, executor))
     }
 
-    async fn bring_up(self, profile: Profile, pods: Vec<Pod>, executor: String) -> Ended {
+    async fn bring_up(self, profile: Profile, pods: Vec<Pod>, executor: OwnExecutor) -> Ended {
         let mut interrupts = Interrupts::listen()?;
-        let listener = TcpListener::bind(self.listen)
-            .await
-            .map_err(|error| Failure::failed(format!("cannot listen on {}: {error}", self.listen)))?;
+        let listener = listen::listen(self.listen).await?;
         let root = !profile.support.ordinary_user;
         let state = WorkDir::open(self.state.as_deref())?;
         let ours = std::env::vars_os();
@@ -158,16 +176,19 @@ impl Up {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             agents: usize::from(self.agents),
             resources: RESOURCES.to_owned(),
-            default_executor: executor.clone(),
+            default_executor: CommandLine::Argv(executor.argv()),
             work_dir: work_dir.clone(),
             executor_environment: node.variables.clone(),
             access: access.clone(),
         })?;
 
-        let address = listener.local_addr()?.to_string();
+        let address = listener.local_addr()?;
         let socket = socket(state.path());
-        let mut show = Show::new(self.follow || self.once, &work_dir)?;
-        show.began(&address, self.agents, &pods, root);
+        let mut show = Show::new(self.follow || self.once, self.once, &work_dir)?;
+        show.began(address, self.agents, &pods, root);
+        if !self.once {
+            show.hints(address, pods.is_empty());
+        }
         let (outcome, asked) = tokio::select! {
             ended = self.live(profile, pods, executor, (listener, socket, keeper), &access, &state, &cluster, &mut show) => (ended, false),
             () = interrupts.next() => (Ok(self.broken_off()), true),
@@ -219,7 +240,7 @@ impl Up {
         &self,
         profile: Profile,
         pods: Vec<Pod>,
-        executor: String,
+        executor: OwnExecutor,
         (listener, socket, keeper): (TcpListener, Option<Listener>, Keeper),
         access: &Access,
         state: &WorkDir,
@@ -227,7 +248,7 @@ impl Up {
         show: &mut Show,
     ) -> Ended {
         let store = Sqlite::open(&state.private("state.db")?)?;
-        let mut settings = settings(Some(executor));
+        let mut settings = settings(Some(executor.command()));
         settings.relaunch = !self.once;
         // The agents of an earlier run never come back.
         settings.agents_return = Duration::ZERO;
@@ -285,6 +306,8 @@ impl Up {
                 }
                 () = more => {
                     show.output();
+                    // The API and the scheduler live on this thread too.
+                    tokio::task::yield_now().await;
                     continue;
                 }
             };
@@ -298,6 +321,9 @@ impl Up {
                 Ok(notice) => {
                     let back_off = waiting.back_off(scheduler, &notice).await?;
                     show.notice(&notice, back_off.as_deref()).await;
+                    if let Some((pod, instance, endpoints)) = published::by(scheduler, &notice).await? {
+                        show.endpoints(&pod, &instance, endpoints);
+                    }
                 }
                 Err(RecvError::Lagged(count)) => show.lagged(count),
                 Err(RecvError::Closed) => return Err(Failure::failed("the scheduler ended by itself")),
@@ -326,7 +352,10 @@ async fn drain(cluster: &Cluster, show: &mut Show) {
         let more = show.until_output();
         tokio::select! {
             () = &mut empty => return,
-            () = more => show.output(),
+            () = more => {
+                show.output();
+                tokio::task::yield_now().await;
+            }
         }
     }
 }

@@ -6,14 +6,20 @@
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal as _},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use anstyle::{AnsiColor, Style};
 
-use super::{logs::Follower, printer::Printer};
+use super::{
+    listen,
+    logs::{self, Follower, Said},
+    printer::Printer,
+    repeats::Repeats,
+};
 use crate::{
-    cli::{failure, text},
+    cli::{colour, failure, text},
     mesos::v1::{TaskState, TaskStatus},
     pod::{InstanceId, Pod, PodId, TaskName},
     scheduler::core::{Condition, Notice},
@@ -39,19 +45,25 @@ pub(super) struct Show {
     work_dir: PathBuf,
     colours: bool,
     follower: Option<Follower>,
+    /// How many bytes a member may be ahead of what is shown.
+    furthest: u64,
     /// Members have written more than was read by now.
     behind: bool,
     /// Short numbers for instances, in the order they were first seen: `/web[2]`.
     numbers: BTreeMap<PodId, Vec<InstanceId>>,
     /// Prefixes are padded to the longest so far.
     width: usize,
+    /// What was told of where instances answer, by label.
+    endpoints: BTreeMap<String, Vec<String>>,
+    repeats: Repeats,
     /// Colours by prefix, in the order they were first seen.
     prefixes: Vec<String>,
 }
 
 impl Show {
-    /// `output`: show what members write even if this is no terminal.
-    pub fn new(output: bool, work_dir: &Path) -> io::Result<Self> {
+    /// `output`: show what members write even if this is no terminal. `whole`: leave none of it out then, however long
+    /// that takes; on a terminal nobody could read it.
+    pub fn new(output: bool, whole: bool, work_dir: &Path) -> io::Result<Self> {
         let terminal = io::stdout().is_terminal();
         let follower = (output || terminal)
             .then(Follower::new)
@@ -65,16 +77,22 @@ impl Show {
         Ok(Show {
             printer: Printer::start()?,
             work_dir: work_dir.to_owned(),
-            colours: terminal && std::env::var_os("NO_COLOR").is_none(),
+            colours: colour::is_wanted(),
             follower,
+            furthest: match whole && !terminal {
+                true => u64::MAX,
+                false => logs::FURTHEST,
+            },
             behind: false,
             numbers: BTreeMap::new(),
             width: 0,
+            endpoints: BTreeMap::new(),
+            repeats: Repeats::default(),
             prefixes: Vec::new(),
         })
     }
 
-    pub fn began(&mut self, address: &str, agents: u16, pods: &[Pod], root: bool) {
+    pub fn began(&mut self, address: SocketAddr, agents: u16, pods: &[Pod], root: bool) {
         let agents = if agents == 1 {
             "1 agent".to_owned()
         } else {
@@ -101,8 +119,42 @@ impl Show {
         }
     }
 
+    /// Where one is, and the way out.
+    pub fn hints(&self, address: SocketAddr, empty: bool) {
+        let client = match address == listen::USUAL {
+            true => "podling pod".to_owned(),
+            false => format!("PODLING_URL=http://{address} podling pod"),
+        };
+        let what = match empty {
+            true => "add POD.json",
+            false => "list",
+        };
+        self.say(&format!(
+            "Ctrl-C ends everything; in another terminal: {client} {what}"
+        ));
+        self.say("pods are services: what ends is started again; --once runs them as jobs");
+    }
+
+    /// Where an instance answers; told once, and when it changes.
+    pub fn endpoints(&mut self, pod: &PodId, instance: &InstanceId, endpoints: Vec<String>) {
+        let label = self.instance(pod, instance);
+        if self.endpoints.get(&label) == Some(&endpoints) {
+            return;
+        }
+        if self.endpoints.len() >= REMEMBERED {
+            self.endpoints.clear();
+        }
+        for endpoint in &endpoints {
+            self.event(&label, endpoint);
+        }
+        self.endpoints.insert(label, endpoints);
+    }
+
     /// `asked`: by somebody who may ask again.
-    pub fn ending(&self, asked: bool) {
+    pub fn ending(&mut self, asked: bool) {
+        if asked {
+            self.furthest = logs::FURTHEST;
+        }
         self.say(match asked {
             true => "ending; Ctrl-C once more does not wait",
             false => "ending",
@@ -130,33 +182,53 @@ impl Show {
 
     /// Shows a turn of what members have written.
     pub fn output(&mut self) {
-        self.behind = self.with_lines(|follower, line| follower.read(line));
+        let furthest = self.furthest;
+        self.behind = self.with_lines(|follower, say| follower.read(furthest, say));
     }
 
-    /// The last words of everybody below a directory.
-    async fn last_words(&mut self, below: &Path) {
+    /// The last words of everybody below a directory; of each no more than `furthest` bytes.
+    async fn last_words(&mut self, below: &Path, furthest: u64) {
         loop {
             self.printer.room().await;
-            if !self.with_lines(|follower, line| follower.finish(below, line)) {
+            if !self.with_lines(|follower, say| follower.finish(below, furthest, say)) {
                 return;
             }
+            // There is always room when nobody but a file is written to; others live on this thread too.
+            tokio::task::yield_now().await;
         }
     }
 
     /// Everybody's last words, and the wait until they are written.
     pub async fn finish(&mut self) {
         let all = self.work_dir.clone();
-        self.last_words(&all).await;
+        // Together no more than one may be ahead: somebody waits for the end.
+        let count = self.follower.as_ref().map_or(0, |follower| follower.count(&all));
+        let each = match self.furthest {
+            u64::MAX => u64::MAX,
+            furthest => furthest / u64::try_from(count.max(1)).unwrap_or(u64::MAX),
+        };
+        self.last_words(&all, each).await;
         self.printer.close().await;
     }
 
-    fn with_lines(&mut self, read: impl FnOnce(&mut Follower, &mut dyn FnMut(&str, &str)) -> bool) -> bool {
+    fn with_lines(
+        &mut self,
+        read: impl FnOnce(&mut Follower, &mut dyn FnMut(&str, Said<'_>)) -> bool,
+    ) -> bool {
         let Some(mut follower) = self.follower.take() else {
             return false;
         };
         let mut shown = String::new();
-        let more = read(&mut follower, &mut |label, text| {
-            self.row(&mut shown, label, "|", &text::line(text));
+        let more = read(&mut follower, &mut |label, said| match said {
+            Said::Line(text) => self.row(&mut shown, label, "|", &text::coloured_line(text, self.colours)),
+            Said::LeftOut(bytes) => {
+                self.row(
+                    &mut shown,
+                    label,
+                    "·",
+                    &format!("… {} not shown", text::size(bytes)),
+                );
+            }
         });
         self.printer.print(shown);
         self.follower = Some(follower);
@@ -175,7 +247,11 @@ impl Show {
                 ..
             } => {
                 let label = self.instance(pod, instance);
+                // What has led to the same end twice is not told again.
+                let known = self.repeats.is_known(&label);
                 match condition {
+                    Condition::Scheduled if known && waits_for.is_none() => {}
+                    Condition::Provisioned if known => {}
                     Condition::Scheduled => self.event(&label, waits_for.unwrap_or("waits for an offer")),
                     Condition::Provisioned => {
                         self.event(
@@ -211,7 +287,7 @@ impl Show {
         let ended = Condition::of(state).is_terminal();
         if let Some(sandbox) = &sandbox {
             if ended {
-                self.last_words(sandbox).await;
+                self.last_words(sandbox, self.furthest).await;
             } else if state == TaskState::TaskRunning
                 && let Some(follower) = &mut self.follower
             {
@@ -233,14 +309,19 @@ impl Show {
             .map(|message| text::lines(message).replace('\n', " "))
             .map(|message| format!(": {}", text::shorter(&message, &name.instance.to_string())))
             .unwrap_or_default();
-        let style = match state {
-            TaskState::TaskRunning => Style::new().fg_color(Some(AnsiColor::Green.into())),
-            TaskState::TaskFailed | TaskState::TaskError | TaskState::TaskLost | TaskState::TaskDropped => {
-                Style::new().fg_color(Some(AnsiColor::Red.into())).bold()
-            }
-            _ => Style::new(),
+        let shown = self.paint(colour::of_state(word), word);
+        let count = match ended {
+            true => self.repeats.count(&label, &format!("{word}{why}")),
+            false => 1,
         };
-        self.event(&label, &format!("{}{health}{why}", self.paint(style, word)));
+        if count > 1 {
+            self.event(
+                &label,
+                &format!("{shown}, {count} times in a row with the same cause"),
+            );
+        } else if state != TaskState::TaskStarting || !self.repeats.is_known(&label) {
+            self.event(&label, &format!("{shown}{health}{why}"));
+        }
         if state == TaskState::TaskRunning {
             self.output();
         }

@@ -46,7 +46,7 @@ pub(in crate::loopback) struct Site {
     pub work_dir: PathBuf,
     pub resources: Vec<Resource>,
     /// What runs executors of type DEFAULT.
-    pub default_executor: String,
+    pub default_executor: CommandLine,
     pub environment: Vec<(String, String)>,
     /// Its executors are entered here.
     pub started: Started,
@@ -127,7 +127,7 @@ impl Hosted {
         });
         Ok(Hosted {
             core,
-            default_executor: CommandLine::typed(&site.default_executor),
+            default_executor: site.default_executor,
             seats: HashMap::new(),
             news,
             relay: relay.abort_handle(),

@@ -55,6 +55,7 @@ pub use self::{
     line::line,
     mischief::Chunks,
     outcome::{Outcome, TaskEnd},
+    process::CommandLine,
     violation::Violation,
 };
 use self::{

@@ -33,7 +33,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// What is to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum CommandLine {
+pub enum CommandLine {
     Argv(Vec<String>),
     Shell(String),
 }
@@ -42,7 +42,7 @@ impl CommandLine {
     /// As typed: a path and plain words are run as they are, so that the executor is our direct child; all else is
     /// the shell's, whose own commands have no path. The path is meant from where it was typed, not from the sandbox
     /// in which it will run.
-    pub(super) fn typed(text: &str) -> Self {
+    pub fn typed(text: &str) -> Self {
         let plain = |c: char| c.is_alphanumeric() || " /._-+=:,@%".contains(c);
         let here = |program: &str| match std::path::absolute(program) {
             Ok(path) => path.to_string_lossy().into_owned(),

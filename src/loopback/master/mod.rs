@@ -38,7 +38,7 @@ use self::{
     core::{Core, Down, Out},
     server::Streams,
 };
-use super::agent::{Hosted, News, Site};
+use super::agent::{CommandLine, Hosted, News, Site};
 use crate::{
     door::{Guard, Keeper, Listener, Peers, Started, Token},
     mesos::v1,
@@ -52,7 +52,7 @@ pub struct Options {
     /// Of each agent, in Mesos' text form.
     pub resources: String,
     /// What runs executors of type DEFAULT.
-    pub default_executor: String,
+    pub default_executor: CommandLine,
     /// Sandboxes go below; it has to exist.
     pub work_dir: PathBuf,
     /// Added to every executor's environment.

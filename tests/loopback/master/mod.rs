@@ -8,7 +8,10 @@ mod life;
 use std::{net::SocketAddr, time::Duration};
 
 use podling::{
-    loopback::master::{Access, Cluster, Options},
+    loopback::{
+        agent::CommandLine,
+        master::{Access, Cluster, Options},
+    },
     mesos::codec::Encoding,
 };
 use serde_json::{Value, json};
@@ -34,7 +37,7 @@ impl Home {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             agents,
             resources: "cpus:2;mem:512;disk:512;ports:[31000-31009]".to_owned(),
-            default_executor: env!("CARGO_BIN_EXE_podling-executor").to_owned(),
+            default_executor: CommandLine::typed(env!("CARGO_BIN_EXE_podling-executor")),
             work_dir: scratch.0.clone(),
             executor_environment: Vec::new(),
             access: Access::default(),
