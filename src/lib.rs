@@ -3,7 +3,7 @@
 //! Dependencies point downwards only:
 //!
 //! ```text
-//! cli → scheduler, loopback, executor → container, image, network, … → mesos, sys
+//! cli → scheduler, loopback, executor → container, image, network, … → mesos, base, sys
 //! ```
 //!
 //! [`group`], [`pod`] and `scheduler::core` are pure: they decide and never do. The modules round them do and

@@ -1,3 +1,5 @@
-//! Small things that everything may stand on.
+//! What everything else stands on: small, and knowing nothing of pods.
 
+pub mod private;
+pub mod remove;
 pub mod trust;

@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io::Write,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::Path,
     sync::Arc,
 };
@@ -18,7 +21,7 @@ use super::{
         CapabilitySet, EXECUTORS_OWN, MountSource, Network, Output, PidNamespace, Plan, Rootfs, UserSpec,
     },
     program,
-    setup::{Confinement, Prepared, PreparedMount, Source, Streams},
+    setup::{ClosedWay, Confinement, Prepared, PreparedMount, Source, Streams},
     tree::{self, Ownership, Tree},
     users::{Accounts, Identity},
 };
@@ -112,6 +115,12 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
         .map_err(failed(format!("{}: {}", mount.field, describe(&mount.source))))?;
         mounts.push(made);
     }
+    // In the member's own view of the host only; an ordinary user has no members of other users.
+    let closed = match (&plan.rootfs, rootless) {
+        (Rootfs::Host, false) => closed_way(&plan.sandbox, &outside)
+            .map_err(failed(format!("look at the directories above sandbox {shown}")))?,
+        _ => None,
+    };
     let sandbox = Tree::of(sandbox.as_fd(), false, rootless)
         .map_err(failed(format!("take hold of sandbox {shown}")))?;
     let filter = common
@@ -131,6 +140,7 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
         },
         root,
         sandbox,
+        closed,
         mounts,
         streams: Streams {
             stdin: Arc::clone(&common.null),
@@ -142,6 +152,34 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
         cgroups: Vec::new(),
         pod: None,
     })
+}
+
+/// The first directory on the way to a sandbox that its user may not pass through, with the rest of the way from
+/// there, both without links. Sandboxes lie in directories that are closed to others, but a member knows its own by
+/// its path.
+fn closed_way(sandbox: &Path, user: &Identity) -> std::io::Result<Option<ClosedWay>> {
+    if user.uid == 0 {
+        return Ok(None);
+    }
+    let sandbox = sandbox.canonicalize()?;
+    let mut above: Vec<&Path> = sandbox.ancestors().skip(1).collect();
+    above.reverse();
+    for directory in above {
+        let found = directory.metadata()?;
+        let search = match () {
+            () if found.uid() == user.uid => 0o100,
+            () if found.gid() == user.gid || user.groups.contains(&found.gid()) => 0o010,
+            () => 0o001,
+        };
+        if found.mode() & search == 0 {
+            let rest = sandbox.strip_prefix(directory).unwrap_or(&sandbox).to_owned();
+            return Ok(Some(ClosedWay {
+                at: directory.to_owned(),
+                rest,
+            }));
+        }
+    }
+    Ok(None)
 }
 
 /// Directories above a sandbox belong to whoever we are.

@@ -57,6 +57,9 @@ impl Sandbox {
             )?;
             Ok(directory)
         });
+        if let Ok(directory) = &opened {
+            close_to_others(directory, path);
+        }
         match opened {
             Ok(directory) => Ok(Sandbox { directory }),
             Err(source) => Err(SandboxError {
@@ -128,6 +131,22 @@ impl Sandbox {
     }
 }
 
+/// What members make is not for other users of the host: a file of their root that runs with its owner's rights would
+/// be the host's root for everybody. Agents of our days make sandboxes like this; older ones did not.
+fn close_to_others(directory: &OwnedFd, path: &Path) {
+    let closed = fs::fstat(directory).and_then(|found| {
+        let mode = Mode::from_raw_mode(found.st_mode);
+        let others = Mode::RWXO | Mode::WGRP;
+        match mode.intersects(others) {
+            true => fs::fchmod(directory, mode.difference(others)),
+            false => Ok(()),
+        }
+    });
+    if let Err(errno) = closed {
+        tracing::warn!("sandbox {} stays open to other users: {errno}", path.display());
+    }
+}
+
 /// A name that means one entry of one directory. Masters check this; whoever else sends us tasks may not.
 fn component(name: &str) -> Result<(), Errno> {
     let strange = |char: char| char == '/' || char.is_control();
@@ -156,6 +175,18 @@ mod tests {
         let (dir, sandbox) = sandbox();
         let path = sandbox.member("c-1").expect("a name");
         assert_eq!(path, dir.path().join("containers/c-1"));
+    }
+
+    #[test]
+    fn s_6_an_open_sandbox_is_closed_to_others() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (dir, _) = sandbox();
+        for (before, after) in [(0o777, 0o750), (0o755, 0o750), (0o700, 0o700)] {
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(before)).expect("mode");
+            Sandbox::open(dir.path()).expect("opened");
+            let mode = dir.path().metadata().expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, after);
+        }
     }
 
     #[test]

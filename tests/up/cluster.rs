@@ -130,6 +130,14 @@ impl Up {
     }
 }
 
+impl Up {
+    /// The end that nothing can be done about.
+    pub fn kill(mut self) {
+        kill(self.pid(), Signal::SIGKILL).unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
 impl Drop for Up {
     fn drop(&mut self) {
         // Only if a test failed before its end: a second signal does not wait.

@@ -9,6 +9,7 @@ mod cluster;
 mod definitions;
 mod door;
 mod examples;
+mod files;
 mod layout;
 mod leaving;
 mod lone;

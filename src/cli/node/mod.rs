@@ -143,6 +143,14 @@ impl GcCommand {
         let mut report = janitor::sweep(&self.run_dir)?;
         // Their processes are gone by now, and with them the namespaces' last users.
         networks::clean_up(&self.run_dir, self.network, &mut report)?;
+        let (gone, stays) = super::up::sweep(&std::env::temp_dir());
+        report.removed.extend(gone);
+        report
+            .failed
+            .extend(stays.into_iter().map(|(path, error)| janitor::Failed {
+                path,
+                reason: error.to_string(),
+            }));
         let mut out = io::stdout().lock();
         match self.output {
             Output::Json => {

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use self::show::Show;
-pub(super) use self::state::WorkDir;
+pub(super) use self::state::{WorkDir, sweep};
 use super::{
     Ended, Failure, definition,
     executor::OwnExecutor,
@@ -159,13 +159,16 @@ impl Up {
         let mut interrupts = Interrupts::listen()?;
         let listener = listen::listen(self.listen).await?;
         let root = !profile.support.ordinary_user;
+        let (_, stays) = sweep(&std::env::temp_dir());
+        for (path, error) in stays {
+            failure::complain(format_args!("{} stays: {error}", path.display()));
+        }
         let state = WorkDir::open(self.state.as_deref())?;
         let ours = std::env::vars_os();
         let ours =
             ours.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let node = node::Settings::read(ours, root, state.path())?;
-        let work_dir = state.path().join("work");
-        std::fs::create_dir_all(&work_dir)?;
+        let work_dir = state.sandboxes()?;
         // Of the master: known to nobody but us.
         let access = Access {
             token: Some(Token::random()),
@@ -247,7 +250,7 @@ impl Up {
         cluster: &Cluster,
         show: &mut Show,
     ) -> Ended {
-        let store = Sqlite::open(&state.private("state.db")?)?;
+        let store = Sqlite::open(&state.path().join("state.db"))?;
         let mut settings = settings(Some(executor.command()));
         settings.relaunch = !self.once;
         // The agents of an earlier run never come back.

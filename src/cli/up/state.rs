@@ -1,15 +1,23 @@
 //! Where `podling up` keeps its pods and sandboxes.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    fs::{self, File},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::cli::{Failure, failure};
+use crate::{
+    base::{
+        private::{self, PrivateError},
+        remove,
+    },
+    cli::{Failure, failure},
+};
+
+/// What a directory of ours begins with, below the place for temporary files.
+const PREFIX: &str = "podling-";
 
 /// A directory that goes with us, unless somebody named it.
 #[derive(Debug)]
@@ -22,20 +30,13 @@ pub(in crate::cli) struct WorkDir {
 
 impl WorkDir {
     pub fn open(named: Option<&Path>) -> Result<Self, Failure> {
-        let (path, temporary) = match named {
-            Some(path) => (path.to_owned(), false),
-            None => (new_name(), true),
+        let path = match named {
+            Some(path) => path.to_owned(),
+            None => new_name(),
         };
-        let cannot = |error: &io::Error| Failure::failed(format!("cannot use {}: {error}", path.display()));
-        // Members of other users pass through it to their sandboxes; nobody else looks around in it.
-        let made = DirBuilder::new()
-            .mode(0o711)
-            .recursive(named.is_some())
-            .create(&path);
-        let path = made
-            .and_then(|()| path.canonicalize())
-            .map_err(|error| cannot(&error))?;
-        let lock = private_file(&path.join("lock")).map_err(|error| cannot(&error))?;
+        let refused = |error: PrivateError| Failure::failed(format!("no place for pods: {error}"));
+        let path = private::directory(&path).map_err(refused)?;
+        let lock = private::file(&path.join("lock")).map_err(refused)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(Failure::failed(format!(
                 "{} is in use by another podling",
@@ -44,7 +45,7 @@ impl WorkDir {
         }
         Ok(WorkDir {
             path,
-            temporary,
+            temporary: named.is_none(),
             _lock: lock,
         })
     }
@@ -53,73 +54,68 @@ impl WorkDir {
         &self.path
     }
 
-    /// A file that only we read: what pods are told may be secret.
-    pub fn private(&self, name: &str) -> io::Result<PathBuf> {
-        let path = self.path.join(name);
-        private_file(&path)?;
-        Ok(path)
+    /// Where sandboxes go: closed to others, who could use what members put there.
+    pub fn sandboxes(&self) -> Result<PathBuf, PrivateError> {
+        private::directory(&self.path.join("work"))
     }
 }
 
 fn new_name() -> PathBuf {
     let unique = uuid::Uuid::new_v4().simple().to_string();
-    std::env::temp_dir().join(format!("podling-{}", unique.get(..12).unwrap_or(&unique)))
-}
-
-fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
+    let name = format!("{PREFIX}{}", unique.get(..12).unwrap_or(&unique));
+    std::env::temp_dir().join(name)
 }
 
 impl Drop for WorkDir {
     fn drop(&mut self) {
         if self.temporary
-            && let Err(error) = remove(&self.path)
+            && let Err(error) = remove::tree(&self.path)
         {
             failure::complain(format_args!("{} stays: {error}", self.path.display()));
         }
     }
 }
 
-/// Removes a tree in which members could do what they liked.
-fn remove(path: &Path) -> io::Result<()> {
-    // To remove what is mounted below would be to remove what is in the volume.
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let mut points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    if let Some(mounted) = points.find(|point| Path::new(point).starts_with(path)) {
-        return Err(io::Error::other(format!("{mounted} is mounted")));
-    }
-    match fs::remove_dir_all(path) {
-        // A member of an ordinary user may have closed a directory to its own user.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_directories(path)?;
-            fs::remove_dir_all(path)
+/// Removes what a `podling up` that was killed has left among the temporary files: what is ours by name and owner, and
+/// whose lock nobody holds. Answers what went, and what could not.
+pub(in crate::cli) fn sweep(temporary: &Path) -> (Vec<PathBuf>, Vec<(PathBuf, std::io::Error)>) {
+    let (mut gone, mut stays) = (Vec::new(), Vec::new());
+    // Without such a place nothing of ours is there.
+    let entries = fs::read_dir(temporary).into_iter().flatten();
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let Some(_lock) = abandoned(&path) else {
+            continue;
+        };
+        match remove::tree(&path) {
+            Ok(()) => gone.push(path),
+            Err(error) => stays.push((path, error)),
         }
-        other => other,
     }
+    (gone, stays)
 }
 
-fn open_directories(path: &Path) -> io::Result<()> {
-    let mut waiting = vec![path.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(&directory)? {
-            let entry = entry?;
-            // Of the entry itself: no link is followed out of the tree.
-            if entry.file_type()?.is_dir() {
-                waiting.push(entry.path());
-            }
-        }
+/// The lock of a directory that nobody works in any more.
+fn abandoned(path: &Path) -> Option<File> {
+    let unique = path.file_name()?.to_str()?.strip_prefix(PREFIX)?;
+    let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if unique.len() != 12 || !unique.bytes().all(hexadecimal) {
+        return None;
     }
-    Ok(())
+    let found = fs::symlink_metadata(path).ok()?;
+    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
+        return None;
+    }
+    // One without a lock is being made this very moment.
+    fs::symlink_metadata(path.join("lock")).ok()?;
+    let lock = private::file(&path.join("lock")).ok()?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(lock)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -138,30 +134,66 @@ mod tests {
     }
 
     #[test]
-    fn directories_closed_to_their_own_user_are_opened() {
+    fn two_do_not_share_a_directory_and_nobody_else_looks_into_it() {
         let place = tempfile::tempdir().unwrap();
-        fs::create_dir_all(place.path().join("a/b")).unwrap();
-        fs::set_permissions(place.path().join("a/b"), fs::Permissions::from_mode(0o0)).unwrap();
-        open_directories(place.path()).unwrap();
-        let mode = fs::metadata(place.path().join("a/b"))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o700);
-    }
-
-    #[test]
-    fn two_do_not_share_a_directory() {
-        let place = tempfile::tempdir().unwrap();
-        let first = WorkDir::open(Some(place.path())).unwrap();
-        let second = WorkDir::open(Some(place.path())).unwrap_err();
+        let path = place.path().join("state");
+        let first = WorkDir::open(Some(&path)).unwrap();
+        let second = WorkDir::open(Some(&path)).unwrap_err();
         assert!(
             second.to_string().ends_with("is in use by another podling"),
             "{second}"
         );
-        let file = first.private("state.db").unwrap();
-        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+        for (name, mode) in [("", 0o700), ("lock", 0o600)] {
+            assert_eq!(
+                fs::metadata(path.join(name)).unwrap().mode() & 0o777,
+                mode,
+                "{name}"
+            );
+        }
+        assert_eq!(
+            fs::metadata(first.sandboxes().unwrap()).unwrap().mode() & 0o777,
+            0o700
+        );
         drop(first);
-        WorkDir::open(Some(place.path())).unwrap();
+        WorkDir::open(Some(&path)).unwrap();
+    }
+
+    #[test]
+    fn s6_a_planted_lock_is_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let victim = place.path().join("victim");
+        let state = place.path().join("state");
+        fs::create_dir(&state).unwrap();
+        std::os::unix::fs::symlink(&victim, state.join("lock")).unwrap();
+        let error = WorkDir::open(Some(&state)).unwrap_err();
+        assert!(error.to_string().contains("lock is not a plain file"), "{error}");
+        assert!(!victim.exists());
+    }
+
+    #[test]
+    fn n3_what_a_killed_one_left_is_removed_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let left = |name: &str| {
+            private::directory(&at(name)).unwrap();
+            private::file(&at(name).join("lock")).unwrap()
+        };
+        drop(left("podling-0123456789ab"));
+        fs::create_dir_all(at("podling-0123456789ab/work/deep")).unwrap();
+        let held = left("podling-0123456789ac");
+        flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+        drop(left("podling-0123456789AB"));
+        drop(left("podling-agent-012345"));
+        fs::create_dir(at("podling-0123456789ad")).unwrap();
+        std::os::unix::fs::symlink(at("podling-agent-012345"), at("podling-0123456789ae")).unwrap();
+        let open = left("podling-0123456789af");
+        fs::set_permissions(at("podling-0123456789af"), fs::Permissions::from_mode(0o777)).unwrap();
+        drop(open);
+        let (gone, stays) = sweep(place.path());
+        assert_eq!(gone, [at("podling-0123456789ab")]);
+        assert!(stays.is_empty() && !at("podling-0123456789ab").exists());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 6);
+        drop(held);
+        assert_eq!(sweep(place.path()).0, [at("podling-0123456789ac")]);
     }
 }

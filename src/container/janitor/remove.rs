@@ -1,18 +1,13 @@
 //! Removing what is written down, and nothing else.
 
 use std::{
-    collections::VecDeque,
-    ffi::{OsStr, OsString},
     fs, io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{ffi::OsStringExt, fs::MetadataExt},
-    },
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat, unlinkat},
+    fs::{AtFlags, Mode, openat, unlinkat},
     io::Errno,
     mount::{UnmountFlags, unmount},
 };
@@ -21,7 +16,10 @@ use super::{
     Failed, Report,
     register::{Identity, Leftover},
 };
-use crate::container::cgroup::{self, Removed};
+use crate::{
+    base::remove::{DIRECTORY, empty},
+    container::cgroup::{self, Removed},
+};
 
 /// Cgroups first: processes hold everything else.
 pub(super) fn everything(leftovers: &[Leftover], report: &mut Report) {
@@ -115,11 +113,6 @@ fn file(path: &Path, identity: Option<Identity>) -> io::Result<Removed> {
     Ok(Removed::Now)
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-
 fn directory(path: &Path, identity: Option<Identity>) -> io::Result<Removed> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(Removed::Foreign);
@@ -158,82 +151,6 @@ fn directory(path: &Path, identity: Option<Identity>) -> io::Result<Removed> {
     drop(top);
     unlinkat(&parent, name, AtFlags::REMOVEDIR)?;
     Ok(Removed::Now)
-}
-
-/// Empties a directory however deep it is: a directory that is not empty moves up to the top and waits for its turn,
-/// so that we never hold more than two open. Neither links nor mounts are followed: entering a mounted directory
-/// would show another device, and moving one fails.
-fn empty(top: &OwnedFd) -> io::Result<()> {
-    let device = rustix::fs::fstat(top)?.st_dev;
-    let mut graves = 0u64;
-    let mut waiting: VecDeque<OsString> = VecDeque::new();
-    clear(top, top, &mut graves, &mut waiting, true)?;
-    while let Some(name) = waiting.pop_front() {
-        let inner = openat(top, &name, DIRECTORY, Mode::empty())?;
-        if rustix::fs::fstat(&inner)?.st_dev != device {
-            return Err(io::Error::other("another file system is mounted inside"));
-        }
-        clear(top, &inner, &mut graves, &mut waiting, false)?;
-        drop(inner);
-        unlinkat(top, &name, AtFlags::REMOVEDIR)?;
-    }
-    Ok(())
-}
-
-/// Removes the files of one directory; its directories go to, or stay at, the top.
-fn clear(
-    top: &OwnedFd,
-    directory: &OwnedFd,
-    graves: &mut u64,
-    waiting: &mut VecDeque<OsString>,
-    is_top: bool,
-) -> io::Result<()> {
-    let names: Vec<(OsString, FileType)> = Dir::read_from(directory)?
-        .map(|entry| {
-            let entry = entry?;
-            let name = OsString::from_vec(entry.file_name().to_bytes().to_vec());
-            Ok((name, entry.file_type()))
-        })
-        .collect::<io::Result<_>>()?;
-    for (name, kind) in names {
-        if name == "." || name == ".." {
-            continue;
-        }
-        if !is_directory(directory, &name, kind)? {
-            unlinkat(directory, &name, AtFlags::empty())?;
-            continue;
-        }
-        match unlinkat(directory, &name, AtFlags::REMOVEDIR) {
-            Ok(()) => {}
-            Err(Errno::NOTEMPTY | Errno::EXIST) if is_top => waiting.push_back(name),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => waiting.push_back(bury(top, directory, &name, graves)?),
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
-}
-
-fn is_directory(parent: &OwnedFd, name: &OsStr, kind: FileType) -> io::Result<bool> {
-    Ok(match kind {
-        FileType::Unknown => {
-            let stat = statat(parent.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
-            FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-        }
-        kind => kind == FileType::Directory,
-    })
-}
-
-/// Moves a directory to the top under a name that is free.
-fn bury(top: &OwnedFd, from: &OwnedFd, name: &OsStr, graves: &mut u64) -> io::Result<OsString> {
-    loop {
-        let grave = OsString::from(format!(".podling-{graves}"));
-        *graves += 1;
-        match rustix::fs::renameat_with(from, name, top, &grave, rustix::fs::RenameFlags::NOREPLACE) {
-            Ok(()) => return Ok(grave),
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
 }
 
 #[cfg(test)]

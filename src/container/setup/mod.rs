@@ -28,7 +28,7 @@ mod tree;
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, LazyLock},
 };
 
@@ -74,6 +74,8 @@ pub(super) struct Prepared {
     /// The root file system; none for the host's.
     pub root: Option<Tree>,
     pub sandbox: Tree,
+    /// Where the member could not get to it by its path.
+    pub closed: Option<ClosedWay>,
     /// For each mount of the plan, in order.
     pub mounts: Vec<PreparedMount>,
     pub streams: Streams,
@@ -94,6 +96,14 @@ pub(super) struct Processes {
     pub init: Arc<OwnedFd>,
     /// Its proc file system, mounted nowhere yet.
     pub proc: OwnedFd,
+}
+
+/// A directory of the host that the member's user may not pass through on the way to its sandbox, and the way from
+/// there on.
+#[derive(Debug)]
+pub(super) struct ClosedWay {
+    pub at: PathBuf,
+    pub rest: PathBuf,
 }
 
 #[derive(Debug)]

@@ -48,8 +48,20 @@ impl Writer {
         let place = self.script.text("/proc")?;
         let place = open!(self, "open /proc"; SYS_openat, libc::AT_FDCWD, place, directory);
         self.attach("mount /proc", proc, place);
-        let place = self.script.path(&plan.sandbox)?;
-        let place = open!(self, "open the sandbox"; SYS_openat, libc::AT_FDCWD, place, directory);
+        let place = match &prepared.closed {
+            None => {
+                let place = self.script.path(&plan.sandbox)?;
+                open!(self, "open the sandbox"; SYS_openat, libc::AT_FDCWD, place, directory)
+            }
+            // The member sees nothing there but the way to what is its own.
+            Some(closed) => {
+                let way = self.fresh("tmpfs", &[("mode", "711"), ("size", "64k")], NOTHING_SPECIAL)?;
+                let place = self.script.path(&closed.at)?;
+                let place = open!(self, "open what is closed above the sandbox"; SYS_openat, libc::AT_FDCWD, place, directory);
+                self.attach("cover what is closed above the sandbox", way, place);
+                self.target("make the way to the sandbox", Base::Own(way), &closed.rest, true)?
+            }
+        };
         self.attach("mount the sandbox", sandbox, place);
         self.volumes(plan, prepared, Base::HostRoot, sandbox)?;
         // The working directory may lie below what is now under a mount.

@@ -3,12 +3,15 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     io,
     net::SocketAddr,
     os::{
         fd::OwnedFd,
-        unix::{fs::symlink, process::CommandExt},
+        unix::{
+            fs::{DirBuilderExt as _, symlink},
+            process::CommandExt,
+        },
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -187,7 +190,8 @@ pub(super) fn make_sandbox(
         .join("executors");
     let runs = executors.join(executor).join("runs");
     let sandbox = runs.join(container);
-    fs::create_dir_all(&sandbox)?;
+    // As agents do: a file that a member made to run with its owner's rights is out of others' reach.
+    DirBuilder::new().recursive(true).mode(0o750).create(&sandbox)?;
     let latest = runs.join("latest");
     match fs::remove_file(&latest) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

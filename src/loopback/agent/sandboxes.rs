@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::workdir::mounts_below;
+use crate::base::remove;
 
 /// So many sandboxes of ended executors an agent keeps.
 const KEPT: usize = 20;
@@ -24,7 +24,7 @@ impl Sandboxes {
             && let Some(oldest) = self.ended.pop_front()
         {
             tokio::task::spawn_blocking(move || {
-                if let Err(error) = remove(&oldest) {
+                if let Err(error) = let_go(&oldest) {
                     tracing::warn!("sandbox {} stays: {error}", oldest.display());
                 }
             });
@@ -33,12 +33,8 @@ impl Sandboxes {
 }
 
 /// Removes `…/executors/<executor>/runs/<container>`, and what is above it if that was the executor's last run.
-fn remove(sandbox: &Path) -> io::Result<()> {
-    // To remove what is mounted below would be to remove what is in the volume.
-    if let Some(mounted) = mounts_below(sandbox)?.first() {
-        return Err(io::Error::other(format!("{mounted} is mounted")));
-    }
-    fs::remove_dir_all(sandbox)?;
+fn let_go(sandbox: &Path) -> io::Result<()> {
+    remove::tree(sandbox)?;
     let Some(runs) = sandbox.parent() else {
         return Ok(());
     };
@@ -86,9 +82,9 @@ mod tests {
         fs::create_dir_all(executor.join("runs/a")).unwrap();
         fs::create_dir_all(executor.join("runs/b")).unwrap();
         symlink("b", executor.join("runs/latest")).unwrap();
-        remove(&executor.join("runs/a")).unwrap();
+        let_go(&executor.join("runs/a")).unwrap();
         assert!(executor.join("runs/latest").is_dir());
-        remove(&executor.join("runs/b")).unwrap();
+        let_go(&executor.join("runs/b")).unwrap();
         assert!(!executor.exists() && place.path().join("executors").is_dir());
     }
 }

@@ -1,9 +1,13 @@
 //! The agent's work directory, and its removal.
 
 use std::{
-    fs, io,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
+
+use crate::base::remove;
 
 /// A directory, removed with this value if it was made for it alone.
 #[derive(Debug)]
@@ -14,7 +18,7 @@ pub(super) struct WorkDir {
 
 impl WorkDir {
     pub(super) fn kept(path: &Path) -> io::Result<Self> {
-        fs::create_dir_all(path)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         Ok(WorkDir {
             path: fs::canonicalize(path)?,
             temporary: false,
@@ -26,7 +30,7 @@ impl WorkDir {
         let unique = uuid::Uuid::new_v4().simple().to_string();
         // Short: the domain socket's whole path has to fit into 108 bytes.
         let path = base.join(format!("podling-agent-{}", unique.get(..12).unwrap_or(&unique)));
-        fs::create_dir(&path)?;
+        DirBuilder::new().mode(0o700).create(&path)?;
         Ok(WorkDir {
             path,
             temporary: true,
@@ -43,28 +47,10 @@ impl Drop for WorkDir {
         if !self.temporary {
             return;
         }
-        // Something may be mounted below: a volume of the host, for one. To remove the directory would then be to
-        // remove what is in the volume.
-        match mounts_below(&self.path) {
-            Ok(mounts) if mounts.is_empty() => {
-                if let Err(error) = fs::remove_dir_all(&self.path) {
-                    tracing::warn!("cannot remove {}: {error}", self.path.display());
-                }
-            }
-            Ok(mounts) => tracing::warn!("{} stays: {} is mounted", self.path.display(), mounts.join(", ")),
-            Err(error) => tracing::warn!("{} stays: cannot read the mounts: {error}", self.path.display()),
+        if let Err(error) = remove::tree(&self.path) {
+            tracing::warn!("{} stays: {error}", self.path.display());
         }
     }
-}
-
-pub(super) fn mounts_below(path: &Path) -> io::Result<Vec<String>> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    // Our own path has none of the characters that are escaped there.
-    Ok(points
-        .filter(|point| Path::new(point).starts_with(path))
-        .map(str::to_owned)
-        .collect())
 }
 
 #[cfg(test)]
@@ -84,11 +70,5 @@ mod tests {
         assert!(inner.is_dir());
         drop(temporary);
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn mounts_are_found_by_whole_names() {
-        assert!(!mounts_below(Path::new("/proc")).unwrap().is_empty());
-        assert!(mounts_below(Path::new("/pro")).unwrap().is_empty());
     }
 }

@@ -7,7 +7,10 @@ mod sqlite;
 
 pub use self::sqlite::Sqlite;
 use super::core::{Change, Saved};
-use crate::pod::{Pod, PodId, Version};
+use crate::{
+    base::private::PrivateError,
+    pod::{Pod, PodId, Version},
+};
 
 /// Versions kept for each pod.
 pub const HISTORY: usize = 50;
@@ -47,6 +50,8 @@ pub enum StoreError {
         key: String,
         source: serde_json::Error,
     },
-    #[error("cannot make the directory of the store {place}: {source}")]
-    Directory { place: String, source: std::io::Error },
+    #[error("the store {place} names no file")]
+    NoFile { place: String },
+    #[error("no place for the store: {0}")]
+    Private(#[from] PrivateError),
 }

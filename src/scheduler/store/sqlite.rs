@@ -11,6 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{HISTORY, Store, StoreError};
 use crate::{
+    base::private,
     pod::{Pod, PodId, Version},
     scheduler::core::{Change, Instance, Saved, StoredPod, Trouble},
 };
@@ -43,12 +44,12 @@ impl Sqlite {
     /// Opens the file, or makes it. A second scheduler on the same file is kept out by its lock.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let place = path.display().to_string();
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent).map_err(|source| StoreError::Directory {
-                place: place.clone(),
-                source,
-            })?;
-        }
+        let name = path
+            .file_name()
+            .ok_or_else(|| StoreError::NoFile { place: place.clone() })?;
+        // Pods hold secrets; and what others may put beside the file, a journal for one, would be believed.
+        let path = private::directory(path.parent().unwrap_or(Path::new("")))?.join(name);
+        drop(private::file(&path)?);
         let connection = Connection::open(path).map_err(|source| StoreError::Database {
             doing: "open",
             place: place.clone(),
@@ -431,6 +432,32 @@ mod tests {
             .execute("DELETE FROM version", [])
             .unwrap();
         assert_eq!(Sqlite::open(&bare).unwrap().load().unwrap().newest, None);
+    }
+
+    #[test]
+    fn s6_nobody_else_reads_the_store_or_puts_one_there() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open(&directory);
+        store.apply(&[Change::Pod(stored(1))]).unwrap();
+        let mode = |name: &str| std::fs::metadata(directory.path().join(name)).unwrap().mode() & 0o777;
+        assert_eq!(mode("deep"), 0o700);
+        for entry in std::fs::read_dir(directory.path().join("deep")).unwrap() {
+            let name = entry.unwrap().file_name();
+            assert_eq!(
+                mode(&format!("deep/{}", name.display())),
+                0o600,
+                "{}",
+                name.display()
+            );
+        }
+        let planted = directory.path().join("planted.db");
+        symlink(directory.path().join("deep/state.db"), &planted).unwrap();
+        assert!(matches!(Sqlite::open(&planted), Err(StoreError::Private(_))));
+        let all = std::fs::Permissions::from_mode(0o1777);
+        std::fs::set_permissions(directory.path(), all).unwrap();
+        let refused = Sqlite::open(&directory.path().join("new.db")).unwrap_err();
+        assert!(refused.to_string().contains("others may write to"), "{refused}");
     }
 
     #[test]
