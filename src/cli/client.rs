@@ -1,6 +1,6 @@
 //! A small client of the pods API, for commands that ask a scheduler.
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use super::{
-    Failure,
+    Failure, failure,
     line::{Access, Line},
 };
 
@@ -24,6 +24,8 @@ const LARGEST_ANSWER: usize = 256 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     line: Line,
+    /// What the scheduler complained of, said once.
+    told: RefCell<Vec<String>>,
 }
 
 /// What came back.
@@ -32,12 +34,15 @@ pub(super) struct Answer {
     pub status: u16,
     pub deployment: Option<String>,
     pub body: Value,
+    /// What keeps the scheduler from its work.
+    pub troubles: Vec<String>,
 }
 
 impl Client {
     pub fn new(url: &str, access: &Access) -> Result<Self, Failure> {
         Ok(Client {
             line: Line::new(url, access)?,
+            told: RefCell::default(),
         })
     }
 
@@ -50,6 +55,12 @@ impl Client {
             .block_on(async { tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await });
         let answer =
             answer.map_err(|_| Failure::failed(format!("{} does not answer", self.line.shown())))??;
+        for trouble in &answer.troubles {
+            if !self.told.borrow().contains(trouble) {
+                failure::complain(format_args!("the scheduler says: {trouble}"));
+                self.told.borrow_mut().push(trouble.clone());
+            }
+        }
         if (200..300).contains(&answer.status) {
             Ok(answer)
         } else {
@@ -106,6 +117,10 @@ impl Client {
             })?
             .to_bytes();
         connection.abort();
+        let troubles = parts.headers.get_all("podling-trouble").iter();
+        let troubles = troubles
+            .filter_map(|trouble| Some(trouble.to_str().ok()?.to_owned()))
+            .collect();
         let deployment = parts
             .headers
             .get("marathon-deployment-id")
@@ -128,6 +143,7 @@ impl Client {
             status: parts.status.as_u16(),
             deployment: deployment.map(str::to_owned),
             body,
+            troubles,
         })
     }
 }
@@ -192,6 +208,7 @@ mod tests {
         let answer = Answer {
             status: 409,
             deployment: None,
+            troubles: Vec::new(),
             body: serde_json::json!({"message": "App is locked by one or more deployments. Override with the option \
                 '?force=true'. View details at '/v2/deployments/<DEPLOYMENT_ID>'.", "deployments": [{"id": "5ed4"}]}),
         };

@@ -13,6 +13,7 @@ mod failure;
 mod guests;
 mod image;
 mod line;
+mod logging;
 mod loopback;
 mod master;
 mod networks;

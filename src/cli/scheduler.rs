@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::{Ended, Failure, guests::Guests, signals::Interrupts};
+use super::{Ended, Failure, guests::Guests, logging, signals::Interrupts};
 use crate::{
     door::{Listener, raise_descriptors},
     mesos::{codec::Encoding, v1},
@@ -15,6 +15,7 @@ use crate::{
         core::Settings,
         master::{Identity, Session},
         service::{Fatal, Service},
+        standing::Standing,
         store::Sqlite,
     },
 };
@@ -209,6 +210,7 @@ pub(super) fn settings(executor: Option<v1::CommandInfo>) -> Settings {
 
 impl SchedulerCommand {
     pub(super) fn run(self) -> Ended {
+        logging::start("info")?;
         let place = self
             .master
             .strip_prefix("http://")
@@ -260,12 +262,13 @@ impl SchedulerCommand {
         };
         let ours = framework(name);
         let known_to_master = ours.clone();
-        let connect = move |known: Option<&str>| {
+        let connect = move |known: Option<&str>, standing: &Standing| {
             Session::start(Identity {
                 master: place,
                 framework: known_as(known_to_master, known),
                 encoding: Encoding::Protobuf,
                 authorization: None,
+                standing: standing.clone(),
             })
         };
         let (service, scheduler) = Service::start(settings(executor), Box::new(store), connect)?;

@@ -12,7 +12,7 @@
 use std::{
     ffi::OsStr,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -133,12 +133,12 @@ impl Sandbox {
 
 /// What members make is not for other users of the host: a file of their root that runs with its owner's rights would
 /// be the host's root for everybody. Agents of our days make sandboxes like this; older ones did not.
-fn close_to_others(directory: &OwnedFd, path: &Path) {
-    let closed = fs::fstat(directory).and_then(|found| {
+fn close_to_others(directory: impl AsFd, path: &Path) {
+    let closed = fs::fstat(&directory).and_then(|found| {
         let mode = Mode::from_raw_mode(found.st_mode);
         let others = Mode::RWXO | Mode::WGRP;
         match mode.intersects(others) {
-            true => fs::fchmod(directory, mode.difference(others)),
+            true => fs::fchmod(&directory, mode.difference(others)),
             false => Ok(()),
         }
     });

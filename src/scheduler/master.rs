@@ -23,7 +23,8 @@ use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::{
     core::{Effect, Event},
-    service::{self, Replaced},
+    service::{self, Replaced, wall_clock},
+    standing::Standing,
 };
 use crate::mesos::{
     codec::{self, Encoding},
@@ -61,6 +62,8 @@ pub struct Identity {
     pub encoding: Encoding,
     /// Shown with every call, to a master that asks for it.
     pub authorization: Option<HeaderValue>,
+    /// Told when there is no subscription, and why.
+    pub standing: Standing,
 }
 
 /// The session as the scheduler's shell holds it. Dropping it ends the subscription.
@@ -82,6 +85,8 @@ impl Drop for Session {
 enum Order {
     Call(Box<wire::Call>),
     Remember(String),
+    Rest,
+    Resume,
 }
 
 impl Session {
@@ -93,6 +98,7 @@ impl Session {
             identity,
             orders,
             events: sender,
+            resting: false,
         };
         Session {
             events,
@@ -127,6 +133,14 @@ impl service::Master for Session {
 
     fn remember(&mut self, framework: &str) {
         let _ = self.calls.send(Order::Remember(framework.to_owned()));
+    }
+
+    fn rest(&mut self) {
+        let _ = self.calls.send(Order::Rest);
+    }
+
+    fn resume(&mut self) {
+        let _ = self.calls.send(Order::Resume);
     }
 }
 
@@ -220,6 +234,8 @@ enum Lost {
     Error(String),
     #[error("no heartbeat for {} s", .0.as_secs())]
     Silence(Duration),
+    #[error("the scheduler waits for its store")]
+    Resting,
     /// The session was dropped.
     #[error("the scheduler ends")]
     Stopped,
@@ -243,13 +259,25 @@ struct Seeker {
     identity: Identity,
     orders: mpsc::UnboundedReceiver<Order>,
     events: mpsc::Sender<Event>,
+    /// Not to subscribe before we are told to.
+    resting: bool,
 }
 
 impl Seeker {
     async fn run(mut self) -> Option<Replaced> {
         let mut pause = FIRST_PAUSE;
-        let mut told = false;
+        let mut told = None;
+        let begin = wall_clock();
+        self.identity
+            .standing
+            .without_master(&self.identity.master, "no answer yet", begin);
         loop {
+            while self.resting {
+                match self.orders.recv().await {
+                    Some(order) => self.note(order),
+                    None => return None,
+                }
+            }
             let mut subscribed = false;
             let lost = self.subscription(&mut subscribed).await;
             if matches!(lost, Lost::Stopped) {
@@ -270,14 +298,17 @@ impl Seeker {
                 continue;
             }
             if subscribed {
-                (pause, told) = (FIRST_PAUSE, false);
+                (pause, told) = (FIRST_PAUSE, None);
                 if self.events.send(Event::Disconnected).await.is_err() {
                     return None;
                 }
             }
-            if !told {
-                tracing::warn!("{lost}; trying again");
-                told = true;
+            let why = lost.to_string();
+            let place = &self.identity.master;
+            self.identity.standing.without_master(place, &why, wall_clock());
+            if told.as_ref() != Some(&why) {
+                tracing::warn!("not connected to the master {place}: {why}; trying again");
+                told = Some(why);
             }
             // Jitter, so that many schedulers do not come back in step.
             let chance = uuid::Uuid::new_v4().as_u64_pair().0 as f64 / u64::MAX as f64;
@@ -291,8 +322,11 @@ impl Seeker {
 
     /// What still matters of an order when there is nobody to send it to.
     fn note(&mut self, order: Order) {
-        if let Order::Remember(id) = order {
-            self.identity.framework.id = Some(v1::FrameworkId { value: id });
+        match order {
+            Order::Remember(id) => self.identity.framework.id = Some(v1::FrameworkId { value: id }),
+            Order::Rest => self.resting = true,
+            Order::Resume => self.resting = false,
+            Order::Call(_) => {}
         }
     }
 
@@ -364,7 +398,12 @@ impl Seeker {
                         call.framework_id = self.identity.framework.id.clone();
                         calls.post(&call);
                     }
-                    Some(order) => self.note(order),
+                    Some(order) => {
+                        self.note(order);
+                        if self.resting {
+                            return Err(Lost::Resting);
+                        }
+                    }
                 },
                 error = calls.failure() => return Err(error.into()),
                 event = stream.next() => {
@@ -389,6 +428,12 @@ impl Seeker {
                     return Ok(());
                 };
                 *subscribed = true;
+                self.identity.standing.with_master();
+                tracing::info!(
+                    "connected to the master {} as framework {}",
+                    self.identity.master,
+                    body.framework_id.value
+                );
                 self.identity.framework.id = Some(body.framework_id.clone());
                 Event::Registered(body.framework_id)
             }

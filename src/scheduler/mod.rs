@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod core;
+mod journal;
 pub mod master;
 pub mod service;
+pub mod standing;
 pub mod store;

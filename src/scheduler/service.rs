@@ -8,6 +8,11 @@
 //!
 //! Whatever is ready is taken in one batch; all changes of a batch go to the store in one transaction, and only then
 //! are its calls made and its requests answered. Under load this is group commit, without load it is no delay.
+//!
+//! A store that cannot be written, on a full disk for one, is waited for. What was decided and could not be stored has
+//! not happened: the core goes back to what the store holds, as if the scheduler had ended just before and started
+//! again, and whoever asked for it is told that it was not done. Until there is room the master is left alone,
+//! questions are answered, and changes are not taken on.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,6 +23,8 @@ use tokio::{
 
 use super::{
     core::{Accepted, Change, Command, Core, Effect, Event, Notice, Refusal, Settings, Stamp},
+    journal,
+    standing::Standing,
     store::{Store, StoreError},
 };
 use crate::pod::{Pod, PodId, Version};
@@ -26,6 +33,8 @@ use crate::pod::{Pod, PodId, Version};
 const BATCH: usize = 256;
 /// Requests that wait; beyond that callers wait.
 const REQUESTS: usize = 1024;
+/// Between two tries to write to a store that could not be written.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Notices a slow listener may fall behind before it loses some.
 const NOTICES: usize = 4096;
 
@@ -42,6 +51,12 @@ pub trait Master {
 
     /// The framework's id, to subscribe with from now on; known once it is stored.
     fn remember(&mut self, framework: &str);
+
+    /// Leaves the master: its offers go to others, and what it says comes again later.
+    fn rest(&mut self) {}
+
+    /// Subscribes anew after a rest.
+    fn resume(&mut self) {}
 }
 
 /// The master listens to another scheduler instead of us. To go on would be to evict each other without end.
@@ -54,10 +69,12 @@ pub struct Replaced {
     pub framework: String,
 }
 
+/// Where the answer to a command goes.
+type Answer = oneshot::Sender<Result<Result<Accepted, Refusal>, Unavailable>>;
 type Question = Box<dyn FnOnce(&Core, Stamp) + Send>;
 
 enum Request {
-    Command(Box<Command>, oneshot::Sender<Result<Accepted, Refusal>>),
+    Command(Box<Command>, Answer),
     Question(Question),
 }
 
@@ -66,6 +83,9 @@ enum Request {
 pub enum Unavailable {
     #[error("the scheduler is shutting down")]
     Stopped,
+    /// A change that was not made. What is known is told all the same.
+    #[error("nothing was changed: {0}")]
+    Waiting(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -76,9 +96,15 @@ pub struct Handle {
     requests: mpsc::Sender<Request>,
     store: StoreThread,
     notices: broadcast::Sender<Notice>,
+    standing: Standing,
 }
 
 impl Handle {
+    /// What keeps the scheduler from its work.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
     pub async fn command(&self, command: Command) -> Result<Result<Accepted, Refusal>, Unavailable> {
         let (answer, receiver) = oneshot::channel();
         let request = Request::Command(Box::new(command), answer);
@@ -86,7 +112,7 @@ impl Handle {
             .send(request)
             .await
             .map_err(|_| Unavailable::Stopped)?;
-        receiver.await.map_err(|_| Unavailable::Stopped)
+        receiver.await.map_err(|_| Unavailable::Stopped)?
     }
 
     /// Looks at the core between two steps.
@@ -156,18 +182,19 @@ impl StoreThread {
 /// The scheduler, ready to run.
 #[derive(Debug)]
 pub struct Service<M> {
+    settings: Settings,
     core: Core,
     master: M,
     store: StoreThread,
     requests: mpsc::Receiver<Request>,
     notices: broadcast::Sender<Notice>,
+    standing: Standing,
     begin: Instant,
 }
 
 /// What made the scheduler stop.
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
-    /// Going on would mean to act on what is not stored.
     #[error(transparent)]
     Store(StoreError),
     #[error("the store's thread has ended")]
@@ -176,15 +203,6 @@ pub enum Fatal {
     Thread(std::io::Error),
     #[error(transparent)]
     Replaced(#[from] Replaced),
-}
-
-impl From<Unavailable> for Fatal {
-    fn from(error: Unavailable) -> Self {
-        match error {
-            Unavailable::Store(error) => Fatal::Store(error),
-            Unavailable::Stopped => Fatal::StoreGone,
-        }
-    }
 }
 
 enum Input {
@@ -197,11 +215,12 @@ impl<M: Master> Service<M> {
     pub fn start(
         settings: Settings,
         mut store: Box<dyn Store>,
-        connect: impl FnOnce(Option<&str>) -> M,
+        connect: impl FnOnce(Option<&str>, &Standing) -> M,
     ) -> Result<(Self, Handle), Fatal> {
         let saved = store.load().map_err(Fatal::Store)?;
-        let master = connect(saved.framework.as_deref());
-        let core = Core::restore(settings, saved, Duration::ZERO);
+        let standing = Standing::default();
+        let master = connect(saved.framework.as_deref(), &standing);
+        let core = Core::restore(settings.clone(), saved, Duration::ZERO);
         let store = StoreThread::start(store).map_err(Fatal::Thread)?;
         let (requests, queue) = mpsc::channel(REQUESTS);
         let (notices, _) = broadcast::channel(NOTICES);
@@ -209,14 +228,17 @@ impl<M: Master> Service<M> {
             requests,
             store: store.clone(),
             notices: notices.clone(),
+            standing: standing.clone(),
         };
         Ok((
             Service {
+                settings,
                 core,
                 master,
                 store,
                 requests: queue,
                 notices,
+                standing,
                 begin: Instant::now(),
             },
             handle,
@@ -250,15 +272,79 @@ impl<M: Master> Service<M> {
                 }
                 batch.extend(event.into_iter().chain(request));
             }
-            self.take(batch).await?;
+            let mut questions = Vec::new();
+            match self.take(batch, &mut questions).await {
+                Ok(()) => {}
+                Err(Unavailable::Store(error)) => {
+                    if !self.wait_for_store(&error, questions).await? {
+                        return Ok(());
+                    }
+                }
+                Err(_) => return Err(Fatal::StoreGone),
+            }
         }
     }
 
-    async fn take(&mut self, batch: VecDeque<Input>) -> Result<(), Fatal> {
+    /// The store cannot be written: what was decided last is forgotten, and nothing is decided until it can. False when
+    /// every handle is gone.
+    async fn wait_for_store(&mut self, error: &StoreError, asked: Vec<Question>) -> Result<bool, Fatal> {
+        let why = error.to_string();
+        tracing::error!("{why}; waiting until it can be written");
+        self.standing.without_store(&why, wall_clock());
+        self.master.rest();
+        let mut questions = asked;
+        let mut stale = true;
+        let mut tries = tokio::time::interval(STORE_PAUSE);
+        loop {
+            if stale {
+                match self.store.call(|store| store.load()).await {
+                    Ok(saved) => {
+                        self.core = Core::restore(self.settings.clone(), saved, self.begin.elapsed());
+                        stale = false;
+                    }
+                    Err(Unavailable::Store(error)) => tracing::error!("{error}"),
+                    Err(_) => return Err(Fatal::StoreGone),
+                }
+            }
+            if !stale {
+                for question in questions.drain(..) {
+                    question(&self.core, self.stamp());
+                }
+            }
+            tokio::select! {
+                request = self.requests.recv() => match request {
+                    None => return Ok(false),
+                    Some(Request::Question(question)) => questions.push(question),
+                    Some(Request::Command(_, caller)) => {
+                        // Whoever has gone does not want to know.
+                        let _ = caller.send(Err(Unavailable::Waiting(why.clone())));
+                    }
+                },
+                // It comes again with the next subscription.
+                event = self.master.next() => drop(event?),
+                _ = tries.tick(), if !stale => match self.store.call(|store| store.probe()).await {
+                    Ok(()) => break,
+                    Err(Unavailable::Store(error)) => tracing::debug!("{error}"),
+                    Err(_) => return Err(Fatal::StoreGone),
+                },
+                () = tokio::time::sleep(STORE_PAUSE), if stale => {}
+            }
+        }
+        while self.master.ready().is_some() {}
+        self.master.resume();
+        self.standing.with_store();
+        tracing::warn!("the store can be written again");
+        Ok(true)
+    }
+
+    async fn take(
+        &mut self,
+        batch: VecDeque<Input>,
+        questions: &mut Vec<Question>,
+    ) -> Result<(), Unavailable> {
         let mut changes: Vec<Change> = Vec::new();
         let mut sends = Vec::new();
-        let mut answers = Vec::new();
-        let mut questions = Vec::new();
+        let mut answers: Vec<(Answer, _)> = Vec::new();
         for input in batch {
             let stamp = self.stamp();
             let effects = match input {
@@ -281,25 +367,35 @@ impl<M: Master> Service<M> {
             }
         }
         if !changes.is_empty() {
-            for change in &changes {
-                if let Change::Framework(id) = change {
-                    self.master.remember(id);
+            let framework = changes.iter().rev().find_map(|change| match change {
+                Change::Framework(id) => Some(id.clone()),
+                _ => None,
+            });
+            if let Err(error) = self.store.call(move |store| store.apply(&changes)).await {
+                for (caller, _) in answers {
+                    let _ = caller.send(Err(Unavailable::Waiting(error.to_string())));
                 }
+                return Err(error);
             }
-            self.store.call(move |store| store.apply(&changes)).await?;
+            if let Some(id) = framework {
+                self.master.remember(&id);
+            }
         }
         for effect in sends {
             match effect {
                 // Nobody may be listening.
-                Effect::Publish(notice) => drop(self.notices.send(notice)),
+                Effect::Publish(notice) => {
+                    journal::tell(&notice);
+                    drop(self.notices.send(notice));
+                }
                 effect => self.master.send(effect),
             }
         }
         for (caller, answer) in answers {
-            let _ = caller.send(answer);
+            let _ = caller.send(Ok(answer));
         }
         // Answered last, so that nobody is told of what is not stored yet.
-        for question in questions {
+        for question in questions.drain(..) {
             let stamp = self.stamp();
             question(&self.core, stamp);
         }
@@ -366,6 +462,10 @@ mod tests {
             Ok(())
         }
 
+        fn probe(&mut self) -> Result<(), StoreError> {
+            Ok(())
+        }
+
         fn versions(&mut self, _: &PodId) -> Result<Vec<Version>, StoreError> {
             Ok(Vec::new())
         }
@@ -395,6 +495,131 @@ mod tests {
         fn remember(&mut self, _: &str) {}
     }
 
+    /// A store on a disk that may be full.
+    #[derive(Default, Clone)]
+    struct Disk {
+        full: Arc<std::sync::atomic::AtomicBool>,
+        pods: Arc<Mutex<Vec<crate::scheduler::core::StoredPod>>>,
+    }
+
+    impl Disk {
+        fn room(&self) -> Result<(), StoreError> {
+            match self.full.load(Ordering::SeqCst) {
+                true => Err(StoreError::NoFile {
+                    place: "on a full disk".to_owned(),
+                }),
+                false => Ok(()),
+            }
+        }
+    }
+
+    impl Store for Disk {
+        fn load(&mut self) -> Result<Saved, StoreError> {
+            Ok(Saved {
+                pods: self.pods.lock().unwrap().clone(),
+                ..Saved::default()
+            })
+        }
+
+        fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+            self.room()?;
+            for change in changes {
+                if let Change::Pod(stored) = change {
+                    self.pods.lock().unwrap().push(stored.clone());
+                }
+            }
+            Ok(())
+        }
+
+        fn probe(&mut self) -> Result<(), StoreError> {
+            self.room()
+        }
+
+        fn versions(&mut self, _: &PodId) -> Result<Vec<Version>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        fn version(&mut self, _: &PodId, _: Version) -> Result<Option<Pod>, StoreError> {
+            Ok(None)
+        }
+    }
+
+    /// A master that notes what it is told.
+    #[derive(Clone, Default)]
+    struct Noting(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Master for Noting {
+        async fn next(&mut self) -> Result<Event, Replaced> {
+            std::future::pending().await
+        }
+
+        fn ready(&mut self) -> Option<Event> {
+            None
+        }
+
+        fn send(&mut self, _: Effect) {
+            self.0.lock().unwrap().push("call");
+        }
+
+        fn remember(&mut self, _: &str) {}
+
+        fn rest(&mut self) {
+            self.0.lock().unwrap().push("rest");
+        }
+
+        fn resume(&mut self) {
+            self.0.lock().unwrap().push("resume");
+        }
+    }
+
+    fn sleeper(name: &str) -> Command {
+        let definition = json!({"id": name, "containers":
+            [{"name": "c", "resources": {}, "exec": {"command": {"shell": "x"}}}]});
+        Command::Create(pod::read(&definition, &Profile::default()).unwrap().pod)
+    }
+
+    #[tokio::test]
+    async fn r5_a_full_disk_is_waited_for_and_what_was_not_stored_has_not_happened() {
+        let (disk, master) = (Disk::default(), Noting::default());
+        let noting = master.clone();
+        let (service, handle) = Service::start(settings(), Box::new(disk.clone()), |_, _| noting).unwrap();
+        let running = tokio::spawn(service.run());
+        handle.command(sleeper("/first")).await.unwrap().unwrap();
+        disk.full.store(true, Ordering::SeqCst);
+        // The one that finds it out and those that come after are told the same.
+        for name in ["/second", "/third"] {
+            let refused = handle.command(sleeper(name)).await.unwrap_err();
+            assert!(
+                matches!(&refused, Unavailable::Waiting(why) if why.contains("on a full disk")),
+                "{refused}"
+            );
+        }
+        let known = async || {
+            let ids = handle.ask(|core, _| {
+                core.definitions()
+                    .map(|pod| pod.id.to_string())
+                    .collect::<Vec<_>>()
+            });
+            ids.await.unwrap()
+        };
+        assert_eq!(known().await, ["/first"]);
+        let said = handle.standing().sentences();
+        assert!(
+            said.len() == 1 && said[0].starts_with("no change is taken on since"),
+            "{said:?}"
+        );
+        disk.full.store(false, Ordering::SeqCst);
+        // The next try comes by itself.
+        while !handle.standing().sentences().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        handle.command(sleeper("/second")).await.unwrap().unwrap();
+        assert_eq!(known().await, ["/first", "/second"]);
+        assert_eq!(*master.0.lock().unwrap(), ["rest", "resume"]);
+        drop(handle);
+        running.await.unwrap().unwrap();
+    }
+
     fn settings() -> Settings {
         Settings::new(task_group::Options {
             delivery: task_group::Delivery::AgentDefault,
@@ -412,7 +637,7 @@ mod tests {
             })
         };
         let master = Talkative((0..100).map(registered).collect());
-        let (service, handle) = Service::start(settings(), Box::new(store.clone()), |_| master).unwrap();
+        let (service, handle) = Service::start(settings(), Box::new(store.clone()), |_, _| master).unwrap();
         let running = tokio::spawn(service.run());
         let creations = (0..100).map(|n| {
             let (handle, store) = (handle.clone(), store.clone());

@@ -7,3 +7,4 @@ mod process;
 mod removed;
 mod status;
 mod story;
+mod trouble;

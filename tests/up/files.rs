@@ -138,6 +138,83 @@ fn s6_a_state_directory_that_somebody_else_prepared_is_refused() {
     assert!(!victim.exists());
 }
 
+/// A file system of its own that a member fills.
+struct Tiny(tempfile::TempDir);
+
+impl Tiny {
+    fn new() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=32m,mode=0700", "podling-test"])
+            .arg(place.path())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        Tiny(place)
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+/// One member's log ended the scheduler, and with it every pod.
+#[test]
+fn r5_a_member_that_fills_the_disk_ends_nothing_and_nothing_acknowledged_is_lost() {
+    let tiny = Tiny::new();
+    let state = tiny.0.path().join("state");
+    let filler = r#"{"id": "/filler", "containers": [{"name": "c", "resources": {"cpus": 0.1, "mem": 32},
+        "exec": {"command": {"shell": "cat /dev/zero > fill; echo filled; exec sleep 1000.81"}}}]}"#;
+    let directory = tempfile::tempdir().unwrap();
+    let filler = write(directory.path(), "filler.json", filler);
+    let up = Up::start(&["--state", state.to_str().unwrap(), filler.to_str().unwrap()]);
+    crate::cluster::await_processes("sleep\u{0}1000.81", 1);
+    // Scaled to nothing, so that only the store grows.
+    let add = |number: usize| {
+        let text = format!(
+            r#"{{"id": "/p{number}", "labels": {{"x": "{}"}}, "scaling": {{"kind": "fixed", "instances": 0}}, "containers": [{{"name": "c",
+            "resources": {{"cpus": 0.1, "mem": 32}}, "exec": {{"command": {{"shell": "true"}}}}}}]}}"#,
+            "y".repeat(50_000)
+        );
+        let file = write(directory.path(), "p.json", &text);
+        up.pod(&["add", file.to_str().unwrap()])
+    };
+    let mut acknowledged = 0;
+    let refused = loop {
+        match add(acknowledged) {
+            (0, ..) => acknowledged += 1,
+            (_, _, refused) => break refused,
+        }
+    };
+    assert!(acknowledged > 5, "the reserve holds some: {acknowledged}");
+    assert!(refused.contains("503") && refused.contains("full"), "{refused}");
+    let (code, _, said) = up.pod(&["list"]);
+    assert!(
+        code == 0 && said.contains("no change is taken on since"),
+        "{said}"
+    );
+    assert_eq!(
+        crate::cluster::processes("sleep\u{0}1000.81"),
+        1,
+        "nothing has ended"
+    );
+    let all = everything(&state);
+    std::fs::remove_file(all.iter().find(|path| path.ends_with("fill")).unwrap()).unwrap();
+    crate::cluster::await_processes("sleep\u{0}1000.81", 1);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while add(acknowledged).0 != 0 {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    let ids = |up: &Up| up.json(&["list"]).as_array().unwrap().len();
+    assert_eq!(ids(&up), acknowledged + 2);
+    assert_eq!(up.stop(), 0);
+    let up = Up::start(&["--state", state.to_str().unwrap()]);
+    assert_eq!(ids(&up), acknowledged + 2);
+    assert_eq!(up.stop(), 0);
+}
+
 /// Of one that was killed nothing stays for longer than until the next.
 #[test]
 fn n3_what_a_killed_one_left_is_removed_by_the_next_and_by_the_clean_up() {

@@ -33,6 +33,7 @@ use super::{
     executor::OwnExecutor,
     failure,
     guests::names,
+    logging,
     master::RESOURCES,
     scheduler::{Name, framework, known_as, settings},
     signals::Interrupts,
@@ -52,6 +53,7 @@ use crate::{
         core::{Command, Condition, Notice},
         master::{Identity, Session},
         service::{Handle, Service},
+        standing::Standing,
         store::Sqlite,
     },
 };
@@ -114,6 +116,8 @@ Examples:
 
 impl Up {
     pub(super) fn run(self) -> Ended {
+        // What its screen tells anyway is not for standard error, too.
+        logging::start("warn,podling::scheduler::journal=off")?;
         let root = nix::unistd::geteuid().is_root();
         let mut profile = Profile::default();
         profile.support.ordinary_user = !root;
@@ -257,12 +261,13 @@ impl Up {
         settings.agents_return = Duration::ZERO;
         let master = cluster.address().to_string();
         let ours = framework(Name::default());
-        let connect = |known: Option<&str>| {
+        let connect = |known: Option<&str>, standing: &Standing| {
             Session::start(Identity {
                 master: master.clone(),
                 framework: known_as(ours.clone(), known),
                 encoding: Encoding::Protobuf,
                 authorization: access.token.as_ref().and_then(Token::authorization),
+                standing: standing.clone(),
             })
         };
         let (service, scheduler) = Service::start(settings, Box::new(store), connect)?;

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     body::{Body, Bytes},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
@@ -13,9 +13,11 @@ use uuid::Uuid;
 use super::path::BadTarget;
 use crate::{
     pod::{Kind, PodId, Violations},
-    scheduler::{core::Refusal, service::Unavailable},
+    scheduler::{core::Refusal, service::Unavailable, standing::Standing},
 };
 
+/// What keeps the scheduler from its work, one header each; also with `/ping`, for those who have access.
+pub const TROUBLE: HeaderName = HeaderName::from_static("podling-trouble");
 const DEPLOYMENT: HeaderName = HeaderName::from_static("marathon-deployment-id");
 
 /// The longest sentence of the framework below us that is passed on.
@@ -62,6 +64,20 @@ pub(super) async fn headers(leader: String, response: Response<Body>) -> Respons
         headers.insert(HeaderName::from_static("x-marathon-leader"), leader);
     }
     response
+}
+
+/// Tells what keeps the scheduler from its work; not for strangers, who learn from it where the master is.
+pub(super) fn tell_troubles(standing: &Standing, headers: &mut HeaderMap) {
+    for sentence in standing.sentences() {
+        // Headers are ASCII; bodies are Marathon's, and have no place for it.
+        let ascii: String = sentence
+            .chars()
+            .map(|char| if char.is_ascii_graphic() { char } else { ' ' })
+            .collect();
+        if let Ok(value) = HeaderValue::try_from(ascii) {
+            headers.append(TROUBLE, value);
+        }
+    }
 }
 
 /// An answer to something that started a deployment.

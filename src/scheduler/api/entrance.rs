@@ -14,10 +14,13 @@ use serde_json::json;
 
 use super::{
     Address, Context, LARGEST_BODY,
-    answer::{Failure, headers},
+    answer::{Failure, headers, tell_troubles},
     router,
 };
-use crate::door::{self, Caller, Crowd, Entry, Keeper, Limits, Listener, Refusal, TooLarge};
+use crate::{
+    door::{self, Caller, Crowd, Entry, Keeper, Limits, Listener, Refusal, TooLarge},
+    scheduler::standing::Standing,
+};
 
 /// Tells nothing and changes nothing: whatever looks after servers asks it without a word.
 const OPEN: &str = "/ping";
@@ -27,6 +30,7 @@ struct Entrance {
     router: Router,
     keeper: Keeper,
     address: Address,
+    standing: Standing,
 }
 
 /// Serves the API to whom the keeper lets in, for ever.
@@ -34,6 +38,7 @@ pub async fn serve(listener: Listener, context: Context, keeper: Keeper) -> Infa
     let crowd = Crowd::new(Limits::part(4));
     let entrance = Arc::new(Entrance {
         address: context.address.clone(),
+        standing: context.scheduler.standing().clone(),
         router: router(context),
         keeper,
     });
@@ -55,21 +60,6 @@ impl Entrance {
     async fn answer(&self, caller: &Caller, entry: &Entry, request: Request<Incoming>) -> Response<Body> {
         entry.heard();
         let leader = self.address.told(request.headers());
-        match self.enter(caller, entry, request).await {
-            Ok(request) => match TowerToHyperService::new(self.router.clone()).call(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
-            Err(failure) => headers(leader, failure.into_response()).await,
-        }
-    }
-
-    async fn enter(
-        &self,
-        caller: &Caller,
-        entry: &Entry,
-        request: Request<Incoming>,
-    ) -> Result<Request<Body>, Failure> {
         let (head, body) = request.into_parts();
         let open = head.uri.path() == OPEN;
         let verdict = match open {
@@ -78,13 +68,30 @@ impl Entrance {
         };
         if let Err(refusal) = verdict {
             door::discard(body, &head.headers);
-            return Err(refusal.into());
+            return headers(leader, Failure::from(refusal).into_response()).await;
         }
-        if !open {
-            entry.admit();
+        let known = match open {
+            // Asked only when there is something that strangers must not hear.
+            true => self.standing.is_troubled() && self.keeper.admits(&head, caller).await.is_ok(),
+            false => {
+                entry.admit();
+                true
+            }
+        };
+        let mut response = match door::take_in(body, &head.headers, LARGEST_BODY).await {
+            Ok(body) => {
+                let request = Request::from_parts(head, Body::from(body));
+                match TowerToHyperService::new(self.router.clone()).call(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                }
+            }
+            Err(error) => headers(leader, Failure::from(error).into_response()).await,
+        };
+        if known {
+            tell_troubles(&self.standing, response.headers_mut());
         }
-        let body = door::take_in(body, &head.headers, LARGEST_BODY).await?;
-        Ok(Request::from_parts(head, Body::from(body)))
+        response
     }
 }
 

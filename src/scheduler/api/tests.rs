@@ -9,12 +9,13 @@ use axum::{
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Address, Context, router};
+use super::{Address, Context, answer::tell_troubles, router};
 use crate::{
     pod::{Profile, task_group},
     scheduler::{
         core::{Effect, Event, Settings},
         service::{Master, Replaced, Service},
+        standing::Standing,
         store::Sqlite,
     },
 };
@@ -60,7 +61,7 @@ impl Api {
             variable_prefix: String::new(),
             bridge_name: "b".to_owned(),
         });
-        let (service, scheduler) = Service::start(settings, Box::new(store), |_| NoMaster).unwrap();
+        let (service, scheduler) = Service::start(settings, Box::new(store), |_, _| NoMaster).unwrap();
         tokio::spawn(service.run());
         let context = Context {
             scheduler,
@@ -104,6 +105,33 @@ impl Api {
 fn pod(command: &str, instances: u32) -> Value {
     json!({"id": "/team/web", "scaling": {"kind": "fixed", "instances": instances},
         "containers": [{"name": "c", "resources": {"cpus": 0.1, "mem": 32}, "exec": {"command": {"shell": command}}}]})
+}
+
+#[test]
+fn what_keeps_the_scheduler_from_its_work_is_told_in_headers() {
+    let standing = Standing::default();
+    let told = || {
+        let mut headers = HeaderMap::new();
+        tell_troubles(&standing, &mut headers);
+        let told = headers.get_all("Podling-Trouble").iter();
+        told.map(|told| told.to_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert!(told().is_empty() && !standing.is_troubled());
+    let since = crate::pod::Version::EPOCH;
+    standing.without_master("m:5050", "Connection refused", since);
+    standing.without_master("m:5050", "no route\nto höst", since.next());
+    standing.without_store("it is full", since);
+    assert_eq!(
+        told(),
+        [
+            "no change is taken on since 1970-01-01T00:00:00.000Z: it is full",
+            "not connected to the master m:5050 since 1970-01-01T00:00:00.000Z: no route to h st"
+        ]
+    );
+    standing.with_master();
+    standing.with_store();
+    assert!(told().is_empty() && !standing.is_troubled());
 }
 
 /// One such request made the API silent and took all memory.

@@ -23,6 +23,9 @@ pub trait Store: Send {
     /// Applies all changes or none; they are durable when this returns.
     fn apply(&mut self, changes: &[Change]) -> Result<(), StoreError>;
 
+    /// Whether changes can be stored again after they could not.
+    fn probe(&mut self) -> Result<(), StoreError>;
+
     /// The versions of a pod, oldest first; they are kept when the pod is gone.
     fn versions(&mut self, id: &PodId) -> Result<Vec<Version>, StoreError>;
 

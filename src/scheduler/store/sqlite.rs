@@ -34,10 +34,18 @@ const FROM_1: &str = "
     INSERT INTO setting SELECT 'newest', max(millis) FROM version HAVING max(millis) IS NOT NULL;
 ";
 
+/// Room that is ours before anybody else fills the disk: pages of the file that are free, and as much of the
+/// write-ahead log. Records that replace each other need no more.
+const RESERVE: i64 = 4 << 20;
+/// Transactions between two looks at what is left of it.
+const LOOK: u32 = 512;
+
 #[derive(Debug)]
 pub struct Sqlite {
     connection: Connection,
     place: String,
+    /// Transactions since the last look at the reserve.
+    unlooked: u32,
 }
 
 impl Sqlite {
@@ -55,21 +63,69 @@ impl Sqlite {
             place: place.clone(),
             source,
         })?;
-        let mut store = Sqlite { connection, place };
+        let mut store = Sqlite {
+            connection,
+            place,
+            unlooked: 0,
+        };
         // Whoever holds the lock holds it for good: waiting would not help.
         store
             .connection
             .busy_timeout(std::time::Duration::ZERO)
             .map_err(store.doing("open"))?;
         store.prepare()?;
+        if let Err(error) = store.reserve() {
+            tracing::warn!("the store {} has no reserve: {error}", store.place);
+        }
         Ok(store)
+    }
+
+    /// Makes the file and its log as large as they are to be at least. To be ours, a page has to be written and given
+    /// back: then others cannot have it, and we need not ask for it.
+    fn reserve(&mut self) -> rusqlite::Result<()> {
+        self.unlooked = 0;
+        // The log begins anew, instead of growing by what the reserve needs.
+        self.checkpoint()?;
+        let transaction = self.connection.transaction()?;
+        // One that was just being made when its maker died.
+        transaction.execute_batch("DROP TABLE IF EXISTS reserve; CREATE TABLE reserve (room BLOB);")?;
+        transaction.execute("INSERT INTO reserve VALUES (zeroblob(?1))", [RESERVE])?;
+        transaction.commit()?;
+        let written = self.checkpoint();
+        self.connection.execute_batch("DROP TABLE reserve")?;
+        written
+    }
+
+    /// Brings what is in the log into the file.
+    fn checkpoint(&self) -> rusqlite::Result<()> {
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))
+    }
+
+    /// Keeps the reserve up while that is possible; that it is not is no failure yet.
+    fn look_after_reserve(&mut self) {
+        self.unlooked += 1;
+        if self.unlooked < LOOK {
+            return;
+        }
+        self.unlooked = 0;
+        let free = self.connection.query_row(
+            "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size",
+            [],
+            |row| row.get::<_, i64>(0),
+        );
+        if free.is_ok_and(|free| free < RESERVE / 2)
+            && let Err(error) = self.reserve()
+        {
+            tracing::warn!("the reserve of the store {} shrinks: {error}", self.place);
+        }
     }
 
     fn prepare(&mut self) -> Result<(), StoreError> {
         let doing = self.doing("prepare");
         // EXCLUSIVE keeps the lock for as long as we live: two schedulers would undo each other's work.
-        let pragmas =
-            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+        let pragmas = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+             PRAGMA temp_store = MEMORY;";
         self.connection.execute_batch(pragmas).map_err(&doing)?;
         let transaction = self
             .connection
@@ -239,7 +295,14 @@ impl Store for Sqlite {
         for change in changes {
             apply(&transaction, change).map_err(&doing)?;
         }
-        transaction.commit().map_err(&doing)
+        transaction.commit().map_err(&doing)?;
+        self.look_after_reserve();
+        Ok(())
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
+        // With the whole reserve: else the next change might be the next failure.
+        self.reserve().map_err(self.doing("write to"))
     }
 
     fn versions(&mut self, id: &PodId) -> Result<Vec<Version>, StoreError> {
@@ -432,6 +495,82 @@ mod tests {
             .execute("DELETE FROM version", [])
             .unwrap();
         assert_eq!(Sqlite::open(&bare).unwrap().load().unwrap().newest, None);
+    }
+
+    /// A file system of a few megabytes, gone with the test.
+    struct Tiny(tempfile::TempDir);
+
+    impl Tiny {
+        fn new() -> Self {
+            let place = tempfile::tempdir().unwrap();
+            let options = c"size=32m,mode=0700";
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("podling-test", place.path(), "tmpfs", flags, Some(options)).unwrap();
+            Tiny(place)
+        }
+
+        /// Takes all that is left, as a member's log does.
+        fn fill(&self) -> std::path::PathBuf {
+            use std::io::Write as _;
+            let path = self.0.path().join("log");
+            let mut log = std::fs::File::create(&path).unwrap();
+            let full = loop {
+                if let Err(error) = log.write_all(&[b'x'; 4096]) {
+                    break error;
+                }
+            };
+            assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+            path
+        }
+    }
+
+    impl Drop for Tiny {
+        fn drop(&mut self) {
+            let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+
+    #[test]
+    fn r5_on_a_full_disk_the_store_has_a_reserve_and_then_waits_and_loses_nothing() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let tiny = Tiny::new();
+        let path = tiny.0.path().join("state.db");
+        let mut store = Sqlite::open(&path).unwrap();
+        let log = tiny.fill();
+        // Records that replace each other go on for ever.
+        for millis in 0..3000 {
+            store.apply(&[Change::Pod(stored(millis))]).unwrap();
+        }
+        // What only grows comes to an end, but not at once.
+        let large = |millis: i64| {
+            let mut pod = (*pod(millis)).clone();
+            pod.id = format!("/p{millis}").parse().unwrap();
+            pod.labels.insert("x".to_owned(), "y".repeat(20_000));
+            Change::Version(Arc::new(pod))
+        };
+        let mut written = 0;
+        let error = loop {
+            match store.apply(&[large(written)]) {
+                Ok(()) => written += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(written > 100, "{written} records of 20 kB");
+        assert!(error.to_string().contains("full"), "{error}");
+        assert!(store.probe().is_err());
+        let id = |millis: i64| format!("/p{millis}").parse().unwrap();
+        assert_eq!(store.versions(&id(written)).unwrap(), [], "all or nothing");
+        assert_eq!(store.load().unwrap().pods, [stored(2999)], "it can be read");
+        std::fs::remove_file(log).unwrap();
+        store.probe().unwrap();
+        store.apply(&[large(written)]).unwrap();
+        drop(store);
+        let mut store = Sqlite::open(&path).unwrap();
+        for millis in 0..=written {
+            assert_eq!(store.versions(&id(millis)).unwrap().len(), 1, "{millis}");
+        }
     }
 
     #[test]
