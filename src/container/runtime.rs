@@ -158,38 +158,53 @@ impl Runtime {
             true => Some(false),
             false => None,
         };
-        let (mut at_gate, mut confined) = (false, false);
-        let watched = loop {
-            if let (true, true, Some(watched)) = (at_gate, confined, watched)
-                && (member.pod.is_none() || member.heir.is_some())
-            {
-                break watched;
+        let arrived: Result<bool, LaunchError> = async {
+            let (mut at_gate, mut confined) = (false, false);
+            loop {
+                if let (true, true, Some(watched)) = (at_gate, confined, watched)
+                    && (member.pod.is_none() || member.heir.is_some())
+                {
+                    return Ok(watched);
+                }
+                let Some(reached) = report.next().await? else {
+                    return Err(ended_early(&plan.member, &mut member.process).await);
+                };
+                match reached.what {
+                    setup::AT_GATE => at_gate = true,
+                    setup::CONFINED => confined = true,
+                    setup::WATCHED => {
+                        if reached.value != 0 {
+                            self.tell_unwatched(reached.value);
+                        }
+                        watched = Some(reached.value == 0);
+                    }
+                    setup::FORKED => match Heir::of(&member.process, reached.value) {
+                        Some(heir) => member.heir = Some(heir),
+                        None => return Err(ended_early(&plan.member, &mut member.process).await),
+                    },
+                    setup::AT_TERMINAL => {
+                        if let Some(socket) = &socket {
+                            let taken = terminal::take(socket.as_fd())
+                                .and_then(|terminal| terminal::copy_to(terminal, &streams.stdout))
+                                .map_err(|error| {
+                                    LaunchError::step(&plan.member, "take the terminal", error)
+                                })?;
+                            member.terminal = Some(taken);
+                        }
+                    }
+                    _ => return Err(ended_early(&plan.member, &mut member.process).await),
+                }
             }
-            let Some(reached) = report.next().await? else {
-                return Err(ended_early(&plan.member, &mut member.process).await);
-            };
-            match reached.what {
-                setup::AT_GATE => at_gate = true,
-                setup::CONFINED => confined = true,
-                setup::WATCHED => {
-                    if reached.value != 0 {
-                        self.tell_unwatched(reached.value);
-                    }
-                    watched = Some(reached.value == 0);
-                }
-                setup::FORKED => match Heir::of(&member.process, reached.value) {
-                    Some(heir) => member.heir = Some(heir),
-                    None => return Err(ended_early(&plan.member, &mut member.process).await),
-                },
-                setup::AT_TERMINAL => {
-                    if let Some(socket) = &socket {
-                        let taken = terminal::take(socket.as_fd())
-                            .and_then(|terminal| terminal::copy_to(terminal, &streams.stdout))
-                            .map_err(|error| LaunchError::step(&plan.member, "take the terminal", error))?;
-                        member.terminal = Some(taken);
-                    }
-                }
-                _ => return Err(ended_early(&plan.member, &mut member.process).await),
+        }
+        .await;
+        let watched = match arrived {
+            Ok(watched) => watched,
+            Err(error) => {
+                // It is told when nothing is left: the next attempt may have the same name and cgroup.
+                member.process.kill();
+                // The only error is that there is nothing to wait for.
+                let _ = member.process.gone().await;
+                return Err(error);
             }
         };
         Ok(Gated {

@@ -29,7 +29,7 @@ mod unpack;
 
 pub use config::OperatorConfig;
 pub use digest::{Digest, DigestError};
-pub use disk::{Collected, Keep, Known, LayerError, StoreError, Verified};
+pub use disk::{Collected, Keep, Known, LayerError, StoreError, Verified, drop_dead_leases};
 pub use document::DocumentError;
 pub use platform::{Platform, PlatformError};
 pub use pool::{Lost, Pool, Worker};

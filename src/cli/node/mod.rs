@@ -20,6 +20,7 @@ use crate::{
         janitor::{self, Report},
     },
     executor::config::Effective,
+    image,
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -143,6 +144,16 @@ impl GcCommand {
         let mut report = janitor::sweep(&self.run_dir)?;
         // Their processes are gone by now, and with them the namespaces' last users.
         networks::clean_up(&self.run_dir, self.network, &mut report)?;
+        // As the executors of this node have it; where their settings are broken, none of them starts.
+        let variables: Vec<_> = std::env::vars_os().collect();
+        let store = Effective::load(&variables)?.config.images.store;
+        match image::drop_dead_leases(&store) {
+            Ok(gone) => report.removed.extend(gone),
+            Err(error) => report.failed.push(janitor::Failed {
+                path: store,
+                reason: Failure::from(error).to_string(),
+            }),
+        }
         let (gone, stays) = super::up::sweep(&std::env::temp_dir());
         report.removed.extend(gone);
         report

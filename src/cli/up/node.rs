@@ -6,7 +6,7 @@ use crate::{
     cli::Failure,
     container::janitor,
     executor::config::{self, Config, Effective},
-    network,
+    image, network,
 };
 
 /// The networks that pods can name here: bridges of this machine under the names that clusters have for theirs.
@@ -86,6 +86,9 @@ impl Settings {
                 Ok(Err(error)) => complaints.push(Failure::from(error).to_string()),
                 Err(error) => complaints.push(Failure::from(error).to_string()),
             }
+        }
+        if let Err(error) = image::drop_dead_leases(&self.config.images.store) {
+            complaints.push(Failure::from(error).to_string());
         }
         if let Err(error) = self.dismantle().await {
             complaints.push(Failure::from(error).to_string());

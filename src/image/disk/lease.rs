@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -51,6 +51,20 @@ impl Drop for Lease {
     }
 }
 
+/// Removes the leases that nobody holds any more: executors that were killed leave theirs. Answers which.
+pub(super) fn drop_dead(layout: &Layout) -> io::Result<Vec<PathBuf>> {
+    let _guard = Lock::take(&layout.lock(), Mode::Exclusive)?;
+    let mut gone = Vec::new();
+    for entry in std::fs::read_dir(layout.directory("leases"))? {
+        let path = entry?.path();
+        if let Some(dead) = Lock::try_take(&path, Mode::Exclusive)? {
+            dead.remove()?;
+            gone.push(path);
+        }
+    }
+    Ok(gone)
+}
+
 /// Everything under lease, and the end of leases nobody holds. To be called under the exclusive store lock.
 pub(super) fn leased(layout: &Layout) -> io::Result<HashSet<Digest>> {
     let mut leased = HashSet::new();
@@ -69,5 +83,23 @@ fn read(path: &Path) -> io::Result<Vec<Digest>> {
         // A lease that cannot be read might hold anything: better collect nothing than too much.
         Some(text) => serde_json::from_slice(&text).map_err(io::Error::from),
         None => Ok(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n3_the_lease_of_a_dead_holder_goes_and_that_of_a_living_one_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let layout = Layout::open(place.path()).unwrap();
+        let living = Lease::take(&layout, &HashSet::new()).unwrap();
+        let dead = layout.directory("leases").join("dead");
+        std::fs::write(&dead, "[]").unwrap();
+        assert_eq!(drop_dead(&layout).unwrap(), [dead]);
+        assert_eq!(std::fs::read_dir(layout.directory("leases")).unwrap().count(), 1);
+        drop(living);
+        assert_eq!(drop_dead(&layout).unwrap(), [] as [PathBuf; 0]);
     }
 }

@@ -127,6 +127,15 @@ pub(super) struct Disk {
     pub(super) boot: String,
 }
 
+/// Removes the leases that dead executors have left in a node's store, if there is one.
+pub fn drop_dead_leases(root: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    if !root.join("leases").is_dir() {
+        return Ok(Vec::new());
+    }
+    let disk = Disk::open(root)?;
+    lease::drop_dead(&disk.layout).map_err(disk.failed("let go of what dead executors used"))
+}
+
 impl Disk {
     pub(super) fn open(root: &Path) -> Result<Disk, StoreError> {
         let failed = |step| {
