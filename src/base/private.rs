@@ -68,10 +68,19 @@ pub fn directory(path: &Path) -> Result<PathBuf, PrivateError> {
 /// Opens a file of ours in such a directory for writing, or makes it; nobody else may even read it, whatever the
 /// umask.
 pub fn file(path: &Path) -> Result<File, PrivateError> {
+    open(path, true)
+}
+
+/// The same, of one that is there already.
+pub fn existing(path: &Path) -> Result<File, PrivateError> {
+    open(path, false)
+}
+
+fn open(path: &Path, create: bool) -> Result<File, PrivateError> {
     let opened = OpenOptions::new()
         .read(true)
         .write(true)
-        .create(true)
+        .create(create)
         .truncate(false)
         .mode(0o600)
         // Of a FIFO nobody waits for the other end.

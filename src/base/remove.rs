@@ -106,11 +106,12 @@ fn clear(
             continue;
         }
         if !is_directory(directory, &name, kind)? {
-            unlinkat(directory, &name, AtFlags::empty())?;
+            gone(unlinkat(directory, &name, AtFlags::empty()))?;
             continue;
         }
         match unlinkat(directory, &name, AtFlags::REMOVEDIR) {
-            Ok(()) => continue,
+            // What was in it may end, and remove it, meanwhile.
+            Ok(()) | Err(Errno::NOENT) => continue,
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -145,6 +146,14 @@ fn bury(top: &OwnedFd, from: &OwnedFd, name: &OsStr, graves: &mut u64) -> io::Re
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
+    }
+}
+
+/// Somebody else may have removed it meanwhile.
+fn gone(removed: Result<(), Errno>) -> io::Result<()> {
+    match removed {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

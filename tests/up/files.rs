@@ -142,7 +142,14 @@ fn s6_a_state_directory_that_somebody_else_prepared_is_refused() {
 struct Tiny(tempfile::TempDir);
 
 impl Tiny {
+    /// Seen by this thread and what it starts only: others look at who mounts what.
     fn new() -> Self {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let private = Command::new("mount")
+            .args(["--make-rprivate", "/"])
+            .status()
+            .unwrap();
+        assert!(private.success());
         let place = tempfile::tempdir().unwrap();
         let status = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=32m,mode=0700", "podling-test"])

@@ -105,11 +105,13 @@ fn abandoned(path: &Path) -> Option<File> {
     if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
         return None;
     }
-    // One without a lock is being made this very moment.
-    fs::symlink_metadata(path.join("lock")).ok()?;
-    let lock = private::file(&path.join("lock")).ok()?;
+    // One without a lock is being made, or removed, this very moment.
+    let name = path.join("lock");
+    let lock = private::existing(&name).ok()?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
-    Some(lock)
+    // Its holder may have removed it between the two.
+    let (held, there) = (lock.metadata().ok()?, fs::symlink_metadata(&name).ok()?);
+    (held.dev() == there.dev() && held.ino() == there.ino()).then_some(lock)
 }
 
 #[cfg(test)]

@@ -501,7 +501,11 @@ mod tests {
     struct Tiny(tempfile::TempDir);
 
     impl Tiny {
+        /// Seen by this thread only: others look at who mounts what.
         fn new() -> Self {
+            use rustix::mount::{MountPropagationFlags, mount_change};
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
             let place = tempfile::tempdir().unwrap();
             let options = c"size=32m,mode=0700";
             let flags = rustix::mount::MountFlags::empty();
