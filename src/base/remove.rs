@@ -200,7 +200,7 @@ mod tests {
         fs::create_dir_all(path.join("a/b/c")).unwrap();
         fs::write(path.join("a/b/c/file"), "x").unwrap();
         for closed in ["a/b/c", "a/b", "a", ""] {
-            fs::set_permissions(path.join(closed), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(path.join(closed), fs::Permissions::from_mode(0o0)).unwrap();
         }
         let parent = rustix::fs::open(home.path(), DIRECTORY, Mode::empty()).unwrap();
         open_up(&parent, OsStr::new("tree")).unwrap();
