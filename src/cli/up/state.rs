@@ -34,7 +34,7 @@ impl WorkDir {
             Some(path) => path.to_owned(),
             None => new_name(),
         };
-        let refused = |error: PrivateError| Failure::failed(format!("no place for pods: {error}"));
+        let refused = |error: PrivateError| Failure::failed(error);
         let path = private::directory(&path).map_err(refused)?;
         let lock = private::file(&path.join("lock")).map_err(refused)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
