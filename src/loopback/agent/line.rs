@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::journal::{Entry, History, What};
 use crate::mesos::{
@@ -39,7 +39,7 @@ fn event_line(entry: &Entry, event: &Event) -> String {
         state: None,
         refused: None,
     };
-    head.with(&codec::encode(event, Encoding::Json))
+    head.with(&without_secrets(codec::encode(event, Encoding::Json).into()))
 }
 
 fn call_line(entry: &Entry, call: &Call, refused: Option<u16>) -> String {
@@ -53,6 +53,35 @@ fn call_line(entry: &Entry, call: &Call, refused: Option<u16>) -> String {
         refused,
     };
     head.with(&codec::encode(call, Encoding::Json))
+}
+
+/// An event as it may be printed. The only thing that Mesos calls `{"value": {"data": …}}` is a secret.
+fn without_secrets(body: Vec<u8>) -> Vec<u8> {
+    // In base64, as bytes are in JSON: "[redacted]".
+    const REDACTED: &str = "W3JlZGFjdGVkXQ==";
+    fn walk(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(data) = fields.get_mut("value").and_then(|value| value.get_mut("data")) {
+                    *data = REDACTED.into();
+                }
+                fields.values_mut().for_each(walk);
+            }
+            Value::Array(items) => items.iter_mut().for_each(walk),
+            _ => {}
+        }
+    }
+    if !body.windows(6).any(|bytes| bytes == b"\"data\"") {
+        return body;
+    }
+    match serde_json::from_slice::<Value>(&body) {
+        Ok(mut value) => {
+            walk(&mut value);
+            value.to_string().into_bytes()
+        }
+        // It has just been written; what cannot be read is not printed.
+        Err(_) => b"null".to_vec(),
+    }
 }
 
 struct Head<'h> {
@@ -191,5 +220,25 @@ impl fmt::Display for Brief<'_> {
             write!(f, " {}", task.task_id.value)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn v_12_e_02_values_of_secrets_are_not_printed() {
+        let body = br#"{"launch_group":{"tasks":[
+            {"command":{"environment":{"variables":[{"name":"A","secret":{"type":"VALUE","value":{"data":"czNjcmV0"}}}]}}},
+            {"volumes":[{"source":{"secret":{"value":{"data":"czNjcmV0"}}}}]},
+            {"docker":{"config":{"type":"VALUE","value":{"data":"czNjcmV0"}}}}
+        ]},"message":{"data":"aGk="}}"#;
+        let printed = String::from_utf8(without_secrets(body.to_vec())).unwrap();
+        assert!(!printed.contains("czNjcmV0"), "{printed}");
+        assert_eq!(printed.matches("W3JlZGFjdGVkXQ==").count(), 3);
+        assert!(printed.contains("aGk="), "{printed}");
+        let plain = br#"{"type":"HEARTBEAT"}"#.to_vec();
+        assert_eq!(without_secrets(plain.clone()), plain);
     }
 }
