@@ -380,7 +380,10 @@ impl Collect {
     async fn run(self) -> Ended {
         let (store, operator) = self.common.open()?;
         let keep_bytes = self.keep_mb.map(|mb| mb.saturating_mul(1 << 20));
-        let keep = match (self.all, keep_bytes.or(operator.quota)) {
+        let keep = match (
+            self.all,
+            keep_bytes.or_else(|| operator.quota.bytes(&operator.store)),
+        ) {
             (true, _) => Keep::InUse,
             (false, Some(bytes)) => Keep::Bytes(bytes),
             (false, None) => Keep::AllImages,

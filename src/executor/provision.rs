@@ -35,7 +35,7 @@ use crate::{
         plan::{self, MountSource, Plan, Rootfs},
     },
     group::{Failure, GroupId},
-    image::Image,
+    image::{Image, Pool},
     mesos::v1,
     sys::held::Held,
 };
@@ -56,6 +56,8 @@ pub struct Provisioner {
     private: Result<Held, String>,
     /// What members write to their images is in this one.
     writes: Option<Held>,
+    /// Removes what members wrote.
+    remover: Pool,
     alive: Alive,
     ended: mpsc::Receiver<Infallible>,
 }
@@ -98,6 +100,7 @@ impl Provisioner {
             groups: HashMap::new(),
             private,
             writes: None,
+            remover: Pool::new(1),
             alive,
             ended,
         }
@@ -135,7 +138,7 @@ impl Provisioner {
         let group = self.group(group);
         let images = self.images.clone();
         let (writes, container) = (self.writes.clone(), container.to_owned());
-        let alive = self.alive.clone();
+        let (alive, remover) = (self.alive.clone(), self.remover.clone());
         async move {
             let named = |text: String| format!("member `{}`: {text}", draft.task.name.escape_debug());
             let work = Work {
@@ -143,6 +146,7 @@ impl Provisioner {
                 writes: writes.as_ref(),
                 container: &container,
                 alive: &alive,
+                remover: &remover,
                 users: draft.context.users.as_deref(),
             };
             let images = async {
@@ -267,6 +271,7 @@ struct Work<'a> {
     writes: Option<&'a Held>,
     container: &'a str,
     alive: &'a Alive,
+    remover: &'a Pool,
     /// Who is to own what is in them.
     users: Option<&'a MappedUsers>,
 }
@@ -292,6 +297,7 @@ impl Work<'_> {
             parent,
             format!("{}.{what}", self.container),
             self.alive,
+            self.remover,
         ))
     }
 

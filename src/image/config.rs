@@ -1,19 +1,50 @@
 //! What an operator says about images.
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     registry::{CredentialError, Credentials, RegistryConfig},
+    room::Reserve,
     store::StoreConfig,
     unpack::{Budget, DevicePolicy},
 };
+
+/// How much of layers that are not in use is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quota {
+    Unlimited,
+    Bytes(u64),
+    /// Of the file system that the store is on, in hundredths.
+    Share(u64),
+}
+
+impl Quota {
+    /// For a store there, which need not be there yet.
+    pub fn bytes(self, store: &Path) -> Option<u64> {
+        match self {
+            Quota::Unlimited => None,
+            Quota::Bytes(bytes) => Some(bytes),
+            Quota::Share(share) => {
+                let found = store
+                    .ancestors()
+                    .find_map(|place| rustix::fs::statvfs(place).ok())?;
+                let all = found.f_blocks.saturating_mul(found.f_frsize);
+                Some(all / 100 * share)
+            }
+        }
+    }
+}
 
 /// The `images_…` keys of the operator's configuration: the same for executors and for `podling image`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorConfig {
     pub store: PathBuf,
-    /// Bytes of layers to keep when they are not in use; `None` keeps everything.
-    pub quota: Option<u64>,
+    pub quota: Quota,
+    pub reserve: Reserve,
     pub insecure: Vec<String>,
     pub mirrors: HashMap<String, Vec<String>>,
     /// In docker's own form; what a pod brings takes its place (P-06).
@@ -34,7 +65,8 @@ impl Default for OperatorConfig {
         let store = StoreConfig::new("/var/lib/podling/images");
         OperatorConfig {
             store: store.root,
-            quota: store.quota,
+            quota: Quota::Share(25),
+            reserve: Reserve(5),
             insecure: store.registries.insecure,
             mirrors: store.registries.mirrors,
             credentials: None,
@@ -65,7 +97,8 @@ impl OperatorConfig {
         };
         registries.patience.stall = self.stall;
         Ok(StoreConfig {
-            quota: self.quota,
+            quota: self.quota.bytes(&self.store),
+            reserve: self.reserve,
             devices: self.devices,
             budget: Budget {
                 bytes: self.layer_limit,

@@ -22,12 +22,13 @@ mod pool;
 mod pull;
 mod reference;
 mod registry;
+mod room;
 mod rootfs;
 mod source;
 mod store;
 mod unpack;
 
-pub use config::OperatorConfig;
+pub use config::{OperatorConfig, Quota};
 pub use digest::{Digest, DigestError};
 pub use disk::{Collected, Keep, Known, LayerError, StoreError, Verified, drop_dead_leases};
 pub use document::DocumentError;
@@ -38,6 +39,7 @@ pub use reference::{Reference, ReferenceError, RegistryReference};
 pub use registry::{
     Credential, CredentialError, Credentials, Patience, RegistryConfig, RegistryError, Retry,
 };
+pub use room::{NoRoom, Reserve};
 pub use rootfs::{Changes, Rootfs, RootfsError, discard_changes};
 pub use source::SourceError;
 pub use store::{Image, Places, PullOptions, Store, StoreConfig};

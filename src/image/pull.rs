@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fmt, future, io,
+    path::PathBuf,
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,6 +22,7 @@ use super::{
     pool::Lost,
     reference::Reference,
     registry::RegistryError,
+    room::{NoRoom, Reserve},
     source::{ArchiveSource, LayerInput, LayoutSource, Source, SourceError},
     store::{Image, PullOptions, Store},
     unpack::UnpackOptions,
@@ -93,6 +95,8 @@ pub enum Problem {
     #[error(transparent)]
     Rootfs(#[from] super::rootfs::RootfsError),
     #[error(transparent)]
+    Room(#[from] NoRoom),
+    #[error(transparent)]
     Lost(#[from] Lost),
 }
 
@@ -101,6 +105,7 @@ impl Problem {
         match self {
             Problem::Layer { source, .. } => source.is_disk_full(),
             Problem::Store(error) => error.is_disk_full(),
+            Problem::Room(_) => true,
             _ => false,
         }
     }
@@ -185,6 +190,8 @@ impl Store {
     }
 
     async fn pull(&self, reference: &Reference, options: &PullOptions) -> Result<Image, Problem> {
+        // Before it is read: what changes meanwhile is read again next time.
+        let stamp = reference.stamp();
         let source = self.open_source(reference, options).await?;
         let (manifest_digest, manifest) = self.manifest(&source, options).await?;
         let disk = self.disk();
@@ -199,7 +206,7 @@ impl Store {
         let lease = disk.lease(&record.digests())?;
         self.layers(&source, &manifest, &configuration, options).await?;
         disk.keep_image(&record)?;
-        disk.keep_reference(reference, &options.platform, manifest_digest)?;
+        disk.keep_reference(reference, &options.platform, manifest_digest, stamp)?;
         let layers = disk.layers(&record.layers)?;
         self.image(record, &layers, configuration.image, lease)
     }
@@ -331,6 +338,12 @@ impl Store {
                 diff_id: *diff_id,
             });
         }
+        let absent = |layer: &&LayerPull| !matches!(self.disk().layer(layer.diff_id), Ok(Some(_)));
+        let needed = missing.iter().filter(absent).map(|layer| layer.blob.size);
+        match needed.fold(0, u64::saturating_add) {
+            0 => {}
+            needed => self.reserve().check(self.disk().layout.root(), needed)?,
+        }
         let queue = Mutex::new(missing.into_iter());
         // Also when this future is dropped: what workers read then comes to an end.
         let stop = Stop::default();
@@ -387,6 +400,8 @@ impl Store {
         let input = Counted {
             inner: input,
             stop: stop.clone(),
+            store: self.disk().layout.root().into(),
+            reserve: self.reserve(),
             passed: 0,
             told: 0,
             digest,
@@ -513,6 +528,9 @@ async fn try_all<E>(futures: Vec<impl Future<Output = Result<(), E>>>, stop: &St
 struct Counted {
     inner: LayerInput,
     stop: Stop,
+    /// Where it goes to.
+    store: PathBuf,
+    reserve: Reserve,
     passed: u64,
     told: u64,
     digest: Digest,
@@ -525,6 +543,11 @@ impl io::BufRead for Counted {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.stop.is_set() {
             return Err(io::Error::other("the pull was given up"));
+        }
+        // Others take room, too, and what is unpacked is larger than what is transferred.
+        if self.passed == self.told && self.passed > 0 {
+            let room = self.reserve.check(&self.store, 0);
+            room.map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
         }
         self.inner.fill_buf()
     }

@@ -67,6 +67,26 @@ pub enum ReferenceProblem {
     Path,
 }
 
+impl Reference {
+    /// Tells the file that a local reference is looked up in from what it is after a change. `None`: nothing local, or
+    /// nothing is there.
+    pub(super) fn stamp(&self) -> Option<String> {
+        use std::os::unix::fs::MetadataExt;
+        let found = match self {
+            Reference::Registry(_) => return None,
+            Reference::Layout { path, .. } => path.join("index.json").metadata(),
+            Reference::LayoutArchive { path, .. } | Reference::Archive { path, .. } => path.metadata(),
+        };
+        let found = found.ok()?;
+        let (inode, size) = (found.ino(), found.size());
+        Some(format!(
+            "{inode} {size} {}.{:09}",
+            found.ctime(),
+            found.ctime_nsec()
+        ))
+    }
+}
+
 impl RegistryReference {
     /// Host and port as written, or `docker.io`.
     pub fn registry(&self) -> &str {

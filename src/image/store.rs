@@ -18,6 +18,7 @@ use super::{
     pull::{Observer, Problem},
     reference::Reference,
     registry::{Credentials, Registries, RegistryConfig},
+    room::Reserve,
     rootfs::{Changes, Rootfs, RootfsError, Stack},
     unpack::{Budget, DevicePolicy, Privilege, UnpackOptions},
 };
@@ -39,6 +40,8 @@ pub struct StoreConfig {
     pub root: PathBuf,
     /// Bytes of layers to keep when they are not in use; `None` keeps everything.
     pub quota: Option<u64>,
+    /// What a pull leaves free.
+    pub reserve: Reserve,
     pub registries: RegistryConfig,
     pub budget: Budget,
     pub devices: DevicePolicy,
@@ -50,6 +53,7 @@ impl StoreConfig {
         StoreConfig {
             root: root.into(),
             quota: None,
+            reserve: Reserve(0),
             registries: RegistryConfig::default(),
             budget: Budget::default(),
             devices: DevicePolicy::default(),
@@ -90,6 +94,7 @@ pub struct Store {
 struct Inner {
     disk: Disk,
     quota: Option<u64>,
+    reserve: Reserve,
     registries: Registries,
     pool: Pool,
     unpack: UnpackOptions,
@@ -116,6 +121,7 @@ impl Store {
                 disk,
                 ground: ground.into(),
                 quota: config.quota,
+                reserve: config.reserve,
                 registries: Registries::new(config.registries),
                 pool: Pool::for_this_machine(),
                 unpack: UnpackOptions {
@@ -130,6 +136,10 @@ impl Store {
 
     pub(super) fn disk(&self) -> &Disk {
         &self.inner.disk
+    }
+
+    pub(super) fn reserve(&self) -> Reserve {
+        self.inner.reserve
     }
 
     pub(super) fn registries(&self) -> &Registries {

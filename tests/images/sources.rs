@@ -151,3 +151,20 @@ fn i2_umoci_unpacks_the_same_tree() {
     let (ours, theirs) = (tree(&inside(&rootfs)), tree(Path::new(&bundle)));
     assert_eq!(differences(&ours, &theirs), Vec::<String>::new());
 }
+
+#[test]
+fn p_05_a_layout_is_read_again_when_it_has_changed() {
+    let store = TestStore::new();
+    let layout = store.directory.path().join("layout");
+    let reference = format!("oci:{}", layout.display());
+    let options = PullOptions::default();
+    for name in ["first", "second"] {
+        let _ = std::fs::remove_dir_all(&layout);
+        image_with(name, false, "amd64").write_layout(&layout, "tag");
+        assert_eq!(name_in(&store, &reference, &options), name);
+        assert_eq!(name_in(&store, &reference, &options), name);
+    }
+    // What is known stays of use when its source is gone.
+    std::fs::remove_dir_all(&layout).unwrap();
+    assert_eq!(name_in(&store, &reference, &options), "second");
+}

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use podling::image::{Keep, PullOptions, Store, StoreConfig};
+use podling::image::{Keep, PullOptions, Reserve, Store, StoreConfig};
 
 use super::{
     build::{Layer, Packing, TestImage, digest},
@@ -474,6 +474,42 @@ fn i8_a_full_disk_is_survived_at_every_write_and_told() {
         failed += usize::from(pull_into_too_little(directory.path(), &size, &grow, &reference));
     }
     assert!(failed > 40, "only {failed} were too small");
+}
+
+#[test]
+fn i8_a_pull_that_would_take_what_is_left_to_others_is_not_begun_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = directory.path().join("layout");
+    let noise = (0..50_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes());
+    let layer = Layer::new().file("large", noise.collect::<Vec<u8>>()).tar();
+    TestImage::oci(vec![layer], Packing::Plain).write_layout(&layout, "large");
+    let reference = format!("oci:{}", layout.display()).parse().unwrap();
+    let place = directory.path().join("place");
+    let _small = SmallFileSystem::mount(&place, &["-t", "tmpfs", "-o", "size=1m", "podling-tests"]);
+    let pull = |reserve| {
+        let store = Store::open(StoreConfig {
+            reserve: Reserve(reserve),
+            ..StoreConfig::new(place.join("store"))
+        });
+        block_on(
+            store
+                .unwrap()
+                .resolve_and_pull(&reference, &PullOptions::default()),
+        )
+        .map(drop)
+    };
+    // There is room for it, though not beside what others are to have.
+    let sentence = format!("{:#}", anyhow::Error::new(pull(90).unwrap_err()));
+    assert!(
+        sentence.contains("bytes, and the image store's file system has")
+            && sentence.contains("are not for images (`images_reserve`)")
+            && sentence.contains("large"),
+        "{sentence}"
+    );
+    for nothing in ["staging", "tmp", "refs", "layers"] {
+        assert_eq!(left_in(&place.join("store"), nothing), 0, "{nothing}");
+    }
+    pull(50).unwrap();
 }
 
 #[test]

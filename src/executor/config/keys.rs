@@ -14,7 +14,7 @@ use crate::{
         cgroup::{Bound, Placement},
     },
     executor::logging,
-    image::DevicePolicy,
+    image::{DevicePolicy, Quota, Reserve},
     mesos::{codec::Encoding, duration},
     network,
 };
@@ -168,18 +168,31 @@ pub static KEYS: &[Key] = &[
     },
     Key {
         name: "images_quota",
-        about: "Bytes of layers to keep in the store when they are not in use, or `unlimited`.",
+        about: "Bytes of layers to keep in the store when they are not in use, or a share of its file system as `25%`, \
+                or `unlimited`.",
         read: |config, text| {
-            config.images.quota = match text {
-                "unlimited" => None,
-                text => Some(number(text, 0, u64::MAX)?),
+            config.images.quota = match (text, text.strip_suffix('%')) {
+                ("unlimited", _) => Quota::Unlimited,
+                (_, Some(share)) => Quota::Share(number(share, 0, 100)?),
+                _ => Quota::Bytes(number(text, 0, u64::MAX)?),
             };
             Ok(())
         },
-        show: |config| {
-            let quota = config.images.quota;
-            quota.map_or("unlimited".to_owned(), |quota| quota.to_string())
+        show: |config| match config.images.quota {
+            Quota::Unlimited => "unlimited".to_owned(),
+            Quota::Bytes(bytes) => bytes.to_string(),
+            Quota::Share(share) => format!("{share}%"),
         },
+    },
+    Key {
+        name: "images_reserve",
+        about: "What a pull leaves free of the store's file system, as `5%`; `0%`: it is not looked at before the disk is full.",
+        read: |config, text| {
+            let share = text.strip_suffix('%').unwrap_or(text);
+            config.images.reserve = Reserve(number(share, 0, 100)?);
+            Ok(())
+        },
+        show: |config| format!("{}%", config.images.reserve.0),
     },
     Key {
         name: "images_insecure",

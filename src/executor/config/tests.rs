@@ -118,7 +118,8 @@ fn every_key_reads_back_what_it_shows() {
         ca_file: Some("/ca.pem".into()),
         agent_name: Some("agent".into()),
         images: image::OperatorConfig {
-            quota: Some(5),
+            quota: image::Quota::Bytes(5),
+            reserve: image::Reserve(6),
             insecure: list("a:1, b"),
             mirrors: [("docker.io".into(), list("m:1,n")), ("q.io".into(), list("m"))].into(),
             credentials: Some("/auth.json".into()),

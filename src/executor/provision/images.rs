@@ -2,15 +2,15 @@
 
 use std::{os::fd::OwnedFd, path::PathBuf};
 
-use tokio::{runtime::Handle, sync::OnceCell};
+use tokio::sync::OnceCell;
 
 use super::{Alive, Trouble, names};
 use crate::{
     container::plan::SANDBOX_IN_IMAGE,
     executor::{config::Config, sentence},
     image::{
-        Changes, Credentials, Image, OperatorConfig, Places, PullOptions, Reference, Rootfs, RootfsError,
-        Store, discard_changes,
+        Changes, Credentials, Image, OperatorConfig, Places, Pool, PullOptions, Reference, Rootfs,
+        RootfsError, Store, discard_changes,
     },
     mesos::v1,
     sys::held::Held,
@@ -127,14 +127,18 @@ pub struct Writes {
     parent: Held,
     name: String,
     alive: Alive,
+    remover: Pool,
 }
 
 impl Writes {
-    pub fn at(parent: &Held, name: String, alive: &Alive) -> Self {
+    /// `remover`: a thread for what may take long. Not the runtime's own: those look up names, too, and whoever ends
+    /// waits for them.
+    pub fn at(parent: &Held, name: String, alive: &Alive, remover: &Pool) -> Self {
         Writes {
             parent: parent.clone(),
             name,
             alive: alive.clone(),
+            remover: remover.clone(),
         }
     }
 
@@ -157,16 +161,14 @@ impl Drop for Writes {
     fn drop(&mut self) {
         let (parent, name) = (self.parent.clone(), std::mem::take(&mut self.name));
         let alive = self.alive.clone();
-        let remove = move || {
+        let remove = move |_| {
             if let Err(error) = discard_changes(&parent, &name) {
                 tracing::debug!("{} stays: {error}", parent.path().join(&name).display());
             }
             drop(alive);
         };
-        // It may be much; and without a runtime the agent collects it with the sandbox.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn_blocking(remove);
-        }
+        // It is queued, and nobody waits for the result; what is not done when we end is done by the next clean-up.
+        drop(self.remover.run(remove));
     }
 }
 
@@ -182,6 +184,37 @@ mod tests {
             }),
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn a_removal_waits_for_no_thread_of_the_runtime_and_nobody_for_a_removal() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("web.root");
+        std::fs::create_dir_all(path.join("upper/deep/deeper")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        runtime.block_on(async {
+            // A name look-up that does not come to an end.
+            let look_up = tokio::task::spawn_blocking(move || held.recv());
+            let (alive, mut ended) = tokio::sync::mpsc::channel(1);
+            drop(Writes::at(
+                &Held::open(place.path()).unwrap(),
+                "web.root".into(),
+                &alive,
+                &Pool::new(1),
+            ));
+            drop(alive);
+            let removed = tokio::time::timeout(std::time::Duration::from_secs(20), ended.recv());
+            let removed = removed.await;
+            drop(release);
+            assert_eq!(removed, Ok(None));
+            assert!(!path.exists());
+            look_up.await.unwrap().unwrap_err();
+        });
     }
 
     fn refused(image: v1::Image) -> Trouble {

@@ -101,6 +101,9 @@ pub(super) struct ReferenceRecord {
     pub reference: String,
     pub platform: String,
     pub manifest: Digest,
+    /// What the local file that says so looked like.
+    #[serde(default)]
+    pub stamp: Option<String>,
 }
 
 /// A known image, for lists.
@@ -200,6 +203,8 @@ impl Disk {
         }
     }
 
+    /// Where a reference led last time, unless it is a local one whose file has changed. One whose file is gone leads where
+    /// it did.
     pub(super) fn resolve(
         &self,
         reference: &Reference,
@@ -207,7 +212,9 @@ impl Disk {
     ) -> Result<Option<Digest>, StoreError> {
         let record: Option<ReferenceRecord> =
             self.read_json(&self.layout.reference(reference_key(reference, platform)))?;
-        Ok(record.map(|record| record.manifest))
+        let stamp = reference.stamp();
+        let holds = |record: &ReferenceRecord| stamp.is_none() || record.stamp == stamp;
+        Ok(record.filter(holds).map(|record| record.manifest))
     }
 
     pub(super) fn keep_reference(
@@ -215,11 +222,13 @@ impl Disk {
         reference: &Reference,
         platform: &Platform,
         manifest: Digest,
+        stamp: Option<String>,
     ) -> Result<(), StoreError> {
         let record = ReferenceRecord {
             reference: reference.to_string(),
             platform: platform.to_string(),
             manifest,
+            stamp,
         };
         self.write_json(
             &self.layout.reference(reference_key(reference, platform)),

@@ -1,6 +1,6 @@
 //! What unpacking one layer may use. A layer is the work of a stranger: everything it can make large has a limit.
 
-/// Limits for one layer. The defaults are far above any image in use and far below what hurts a node.
+/// Limits for one layer. The defaults are above any image in use and below what hurts a node.
 #[derive(Debug, Clone)]
 pub struct Budget {
     /// Bytes of the uncompressed layer, and the apparent size of all its files together.
@@ -23,7 +23,7 @@ pub struct Budget {
 impl Default for Budget {
     fn default() -> Budget {
         Budget {
-            bytes: 64 << 30,
+            bytes: 8 << 30,
             entries: 2_000_000,
             path: 4096,
             header: 1 << 20,
