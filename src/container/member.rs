@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     group::{Exit, ExitStatus},
-    sys::pidfd::Ended,
+    sys::{ipc::Ipc, pidfd::Ended},
 };
 
 /// What is known of a member's processes at every stage.
@@ -31,6 +31,9 @@ pub(super) struct Member {
     pub heir: Option<Heir>,
     /// Keeps the process namespace that it shares.
     pub pod: Option<Arc<Pod>>,
+    /// Keeps what it shares of communication, for those of its pod that come later.
+    #[expect(dead_code, reason = "held, not used")]
+    pub ipc: Option<Arc<Ipc>>,
     /// The program that further processes of the member start from.
     pub program: Arc<OwnedFd>,
     pub null: Arc<OwnedFd>,

@@ -25,6 +25,7 @@ use super::{
     tree::{self, Ownership, Tree},
     users::{Accounts, Identity},
 };
+use crate::sys::ipc::Ipc;
 
 /// What all members of an executor have in common.
 #[derive(Debug)]
@@ -44,7 +45,8 @@ pub(super) struct Common {
     pub left_out: &'static [&'static str],
 }
 
-pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, LaunchError> {
+/// `ipc`: what the plan shares with others.
+pub(super) fn prepare(plan: &Arc<Plan>, common: &Common, ipc: Option<&Ipc>) -> Result<Prepared, LaunchError> {
     let failed = |step: String| move |error: std::io::Error| LaunchError::step(&plan.member, step, error);
     let rootless = common.rootless;
     if rootless {
@@ -58,7 +60,7 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
         tells_the_truth(plan, files.as_fd())?;
     }
     let identity = identity(plan, files.as_ref().map(AsFd::as_fd), rootless)?;
-    let outside = outside(plan, &identity)?;
+    let outside = outside(plan, &identity, rootless)?;
 
     // E-06: the sandbox is the member's own, and nobody else's to read.
     let owner = Ownership {
@@ -101,18 +103,19 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
         }
     }
 
+    let sources = Sources {
+        executor: common.sandbox.as_fd(),
+        own: sandbox.as_fd(),
+        owner,
+        rootless,
+        users: plan.namespaces.users.as_deref(),
+        ipc,
+    };
     let mut mounts = Vec::with_capacity(plan.mounts.len());
     for mount in &plan.mounts {
-        let made = source(
-            &mount.source,
-            mount.read_only,
-            common.sandbox.as_fd(),
-            sandbox.as_fd(),
-            owner,
-            rootless,
-            plan.namespaces.users.as_deref(),
-        )
-        .map_err(failed(format!("{}: {}", mount.field, describe(&mount.source))))?;
+        let made = sources
+            .take(&mount.source, mount.read_only)
+            .map_err(failed(format!("{}: {}", mount.field, describe(&mount.source))))?;
         mounts.push(made);
     }
     // In the member's own view of the host only; an ordinary user has no members of other users.
@@ -121,6 +124,11 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
             .map_err(failed(format!("look at the directories above sandbox {shown}")))?,
         _ => None,
     };
+    let seen = plan.cgroup_view.iter().flat_map(|view| view.shown());
+    let cgroup_view = seen
+        .map(|(at, cgroup)| Ok((at.clone(), Tree::cgroup(cgroup, rootless)?)))
+        .collect::<std::io::Result<_>>()
+        .map_err(failed("take hold of the cgroups to show".into()))?;
     let sandbox = Tree::of(sandbox.as_fd(), false, rootless)
         .map_err(failed(format!("take hold of sandbox {shown}")))?;
     let filter = common
@@ -142,6 +150,7 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
         sandbox,
         closed,
         mounts,
+        cgroup_view,
         streams: Streams {
             stdin: Arc::clone(&common.null),
             stdout,
@@ -150,6 +159,10 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common) -> Result<Prepared, Lau
         outputs,
         terminal: None,
         cgroups: Vec::new(),
+        ipc: ipc
+            .map(|ipc| ipc.namespace.try_clone().map(Arc::new))
+            .transpose()
+            .map_err(failed("hold the pod's IPC".into()))?,
         pod: None,
     })
 }
@@ -276,8 +289,6 @@ fn identity(plan: &Plan, root: Option<BorrowedFd<'_>>, rootless: bool) -> Result
         Accounts::read(host.as_fd()).map_err(failed)
     };
     let identity = match &plan.user {
-        // In its namespace an ordinary user is root, and can be nobody else.
-        UserSpec::Inherit if rootless => Identity::root(),
         UserSpec::Inherit => Identity {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
@@ -288,32 +299,45 @@ fn identity(plan: &Plan, root: Option<BorrowedFd<'_>>, rootless: bool) -> Result
                 .collect(),
         },
         UserSpec::Named { text, host_too } => match root {
-            None => of_host()?.find(text).map_err(failed)?,
+            None => of_host()?.find_on_host(text).map_err(failed)?,
             Some(root) => match Accounts::read(root).and_then(|accounts| accounts.find(text)) {
                 Err(error) if *host_too && error.is_unknown() => {
-                    of_host()?.find(text).map_err(|_| failed(error))?
+                    of_host()?.find_on_host(text).map_err(|_| failed(error))?
                 }
                 other => other.map_err(failed)?,
             },
         },
     };
-    let own = rustix::process::geteuid().as_raw();
-    match rootless {
-        false => Ok(identity),
-        true if identity.uid == own || root.is_some() && identity.uid == 0 => Ok(Identity::root()),
-        true if identity == Identity::root() && plan.user == UserSpec::Inherit => Ok(identity),
-        true => {
-            let text = format!(
-                "becoming user {} needs root; this executor runs as user {own}",
-                identity.uid
-            );
-            Err(LaunchError::new(&plan.member, Problem::Invalid(text)))
-        }
+    if !rootless {
+        return Ok(identity);
+    }
+    // An ordinary user is itself; in its namespace it can also be root, of files that are its own.
+    let own = Identity {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        groups: Vec::new(),
+    };
+    let needs_root = |what: String| {
+        let text = format!(
+            "becoming {what} needs root; this executor runs as user {}",
+            own.uid
+        );
+        Err(LaunchError::new(&plan.member, Problem::Invalid(text)))
+    };
+    match (identity.uid, identity.gid) {
+        (uid, gid) if (uid, gid) == (own.uid, own.gid) => Ok(own),
+        (0, _) if root.is_some() => Ok(Identity::root()),
+        (uid, gid) if uid == own.uid => needs_root(format!("group {gid}")),
+        (uid, _) => needs_root(format!("user {uid}")),
     }
 }
 
-/// The same as the host sees it.
-fn outside(plan: &Plan, identity: &Identity) -> Result<Identity, LaunchError> {
+/// The same as whoever makes the member's world sees it: the host, or without privileges the user namespace in which
+/// we are root.
+fn outside(plan: &Plan, identity: &Identity, rootless: bool) -> Result<Identity, LaunchError> {
+    if rootless {
+        return Ok(Identity::root());
+    }
     let Some(users) = &plan.namespaces.users else {
         return Ok(identity.clone());
     };
@@ -337,68 +361,71 @@ fn outside(plan: &Plan, identity: &Identity) -> Result<Identity, LaunchError> {
     })
 }
 
-fn source(
-    source: &MountSource,
-    read_only: bool,
-    executor: BorrowedFd<'_>,
-    own: BorrowedFd<'_>,
+/// Where the mounts of one member come from, and for whom they are.
+struct Sources<'p> {
+    /// The executor's sandbox.
+    executor: BorrowedFd<'p>,
+    /// The member's.
+    own: BorrowedFd<'p>,
     owner: Ownership,
     rootless: bool,
-    users: Option<&MappedUsers>,
-) -> std::io::Result<PreparedMount> {
-    let tree = |place: OwnedFd| -> std::io::Result<PreparedMount> {
-        Ok(PreparedMount {
-            directory: tree::is_directory(place.as_fd())?,
-            source: Source::Tree(Tree::of(place.as_fd(), read_only, rootless)?),
-        })
-    };
-    match source {
-        MountSource::OwnSandbox(path) => tree(tree::make_directory(
-            own,
-            path,
-            Ownership { mode: 0o755, ..owner },
-        )?),
-        // Members with different users share it: like the scratch volumes people know, open to all of the pod; the
-        // executor's sandbox round it is not open to others.
-        MountSource::ExecutorSandbox(path) => {
-            refuse_our_own(executor, path)?;
-            let base = rustix::fs::fstat(executor)?;
-            tree(tree::make_directory(
-                executor,
-                path,
-                Ownership {
-                    uid: base.st_uid,
-                    gid: base.st_gid,
-                    mode: 0o777,
+    users: Option<&'p MappedUsers>,
+    ipc: Option<&'p Ipc>,
+}
+
+impl Sources<'_> {
+    fn take(&self, source: &MountSource, read_only: bool) -> std::io::Result<PreparedMount> {
+        let tree = |place: &OwnedFd| -> std::io::Result<(bool, Tree)> {
+            let directory = tree::is_directory(place.as_fd())?;
+            Ok((directory, Tree::of(place.as_fd(), read_only, self.rootless)?))
+        };
+        let owner = Ownership {
+            mode: 0o755,
+            ..self.owner
+        };
+        let (directory, source) = match source {
+            MountSource::OwnSandbox(path) => {
+                let (directory, tree) = tree(&tree::make_directory(self.own, path, owner)?)?;
+                (directory, Source::Tree(tree))
+            }
+            // It belongs to the user of whoever comes first, as in Mesos: others of the pod read it.
+            MountSource::ExecutorSandbox(path) => {
+                refuse_our_own(self.executor, path)?;
+                let (directory, tree) = tree(&tree::make_directory(self.executor, path, owner)?)?;
+                (directory, Source::Tree(tree))
+            }
+            MountSource::Host(path) => {
+                let (directory, tree) = tree(&tree::open(path)?)?;
+                (directory, Source::Tree(tree.mapped(self.users)?))
+            }
+            MountSource::Opened(place) => {
+                let (directory, tree) = tree(place)?;
+                (directory, Source::Tree(tree.mapped(self.users)?))
+            }
+            MountSource::Detached(fd) => (
+                tree::is_directory(fd.as_fd())?,
+                Source::Tree(Tree::Detached(Arc::clone(fd))),
+            ),
+            MountSource::SharedMemory => {
+                let source = match self.ipc {
+                    Some(ipc) => Source::Tree(Tree::Detached(Arc::new(ipc.memory()?))),
+                    None => Source::Tmpfs {
+                        size: None,
+                        mode: 0o1777,
+                    },
+                };
+                (true, source)
+            }
+            MountSource::Tmpfs { size, mode } => (
+                true,
+                Source::Tmpfs {
+                    size: *size,
+                    mode: *mode,
                 },
-            )?)
-        }
-        MountSource::Host(path) => {
-            let place = tree::open(path)?;
-            Ok(PreparedMount {
-                directory: tree::is_directory(place.as_fd())?,
-                source: Source::Tree(Tree::of(place.as_fd(), read_only, rootless)?.mapped(users)?),
-            })
-        }
-        MountSource::Opened(place) => Ok(PreparedMount {
-            directory: tree::is_directory(place.as_fd())?,
-            source: Source::Tree(Tree::of(place.as_fd(), read_only, rootless)?.mapped(users)?),
-        }),
-        MountSource::Detached(fd) => Ok(PreparedMount {
-            directory: tree::is_directory(fd.as_fd())?,
-            source: Source::Tree(Tree::Detached(Arc::clone(fd))),
-        }),
-        MountSource::Tmpfs { size, mode } => Ok(PreparedMount {
-            directory: true,
-            source: Source::Tmpfs {
-                size: *size,
-                mode: *mode,
-            },
-        }),
-        MountSource::Secret(bytes) => Ok(PreparedMount {
-            directory: false,
-            source: Source::Secret(Arc::clone(bytes)),
-        }),
+            ),
+            MountSource::Secret(bytes) => (false, Source::Secret(Arc::clone(bytes))),
+        };
+        Ok(PreparedMount { directory, source })
     }
 }
 
@@ -426,6 +453,8 @@ fn describe(source: &MountSource) -> String {
         MountSource::ExecutorSandbox(path) => format!("make directory {path:?} in the executor's sandbox"),
         MountSource::Host(path) => format!("open host path {path:?}"),
         MountSource::Opened(_) | MountSource::Detached(_) => "look at the mount".into(),
-        MountSource::Tmpfs { .. } | MountSource::Secret(_) => "make the file system".into(),
+        MountSource::SharedMemory | MountSource::Tmpfs { .. } | MountSource::Secret(_) => {
+            "make the file system".into()
+        }
     }
 }

@@ -26,7 +26,7 @@ use super::{
     process::Heir,
     setup, terminal, tree,
 };
-use crate::sys;
+use crate::sys::{self, ipc::Ipc};
 
 /// What a runtime needs to know of its executor.
 #[derive(Debug, Clone)]
@@ -48,6 +48,8 @@ pub struct Runtime {
     pods: Mutex<HashMap<String, Weak<Pod>>>,
     /// It was said that members cannot be held after their exec.
     unwatched: AtomicBool,
+    /// The same for System V and POSIX communication.
+    ipcs: Mutex<HashMap<String, Weak<Ipc>>>,
 }
 
 impl Runtime {
@@ -77,6 +79,7 @@ impl Runtime {
             init: Arc::new(init),
             pods: Mutex::default(),
             unwatched: AtomicBool::new(false),
+            ipcs: Mutex::default(),
         })
     }
 
@@ -99,7 +102,12 @@ impl Runtime {
         let cgroup = plan.cgroup.take();
         let plan = Arc::new(plan);
         let name = &plan.member;
-        let mut prepared = prepare::prepare(&plan, &self.common)?;
+        let ipc = match &plan.namespaces.ipc {
+            // Without privileges each has its own, for nobody can enter another's.
+            IpcNamespace::Shared(key) if !self.common.rootless => Some(self.ipc(name, key)?),
+            _ => None,
+        };
+        let mut prepared = prepare::prepare(&plan, &self.common, ipc.as_deref())?;
         let entered = cgroup.as_deref().map(|cgroup| enter(cgroup, &plan)).transpose()?;
         prepared.cgroups = entered
             .as_ref()
@@ -149,6 +157,7 @@ impl Runtime {
             status,
             heir: None,
             pod,
+            ipc,
             program: Arc::clone(&self.init),
             null: Arc::clone(&self.common.null),
             terminal: None,
@@ -249,6 +258,19 @@ impl Runtime {
             range,
             namespace: Arc::new(namespace.into()),
         })
+    }
+
+    /// The communication of that key, made if this is its first member.
+    fn ipc(&self, member: &str, key: &str) -> Result<Arc<Ipc>, LaunchError> {
+        let mut ipcs = self.ipcs.lock().unwrap_or_else(PoisonError::into_inner);
+        ipcs.retain(|_, ipc| ipc.strong_count() > 0);
+        if let Some(ipc) = ipcs.get(key).and_then(Weak::upgrade) {
+            return Ok(ipc);
+        }
+        let made = Ipc::new().map_err(|error| LaunchError::step(member, "make an IPC namespace", error))?;
+        let ipc = Arc::new(made);
+        ipcs.insert(key.to_owned(), Arc::downgrade(&ipc));
+        Ok(ipc)
     }
 
     /// The namespace of that key, new if this is its first member.

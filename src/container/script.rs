@@ -310,6 +310,7 @@ pub(super) enum Slot {
     Terminals = 5,
     Sandbox = 6,
     HostProc = 7,
+    Cgroups = 8,
 }
 
 impl Register {
@@ -319,7 +320,7 @@ impl Register {
     }
 }
 
-const RESERVED: u8 = 8;
+const RESERVED: u8 = 9;
 
 /// While a script is written: an argument that is an offset and becomes an address.
 const ADDRESS: u8 = 2;

@@ -183,6 +183,16 @@ impl Tree {
         }
     }
 
+    /// Of a cgroup, to be looked at only.
+    pub(super) fn cgroup(place: BorrowedFd<'_>, rootless: bool) -> io::Result<Self> {
+        let tree = Self::of(place, true, rootless)?;
+        if let Self::Detached(mounts) = &tree {
+            let flags = sys::mount::NO_SUID | sys::mount::NO_DEV | sys::mount::NO_EXEC;
+            sys::mount::set_attributes(mounts.as_fd(), flags, 0, false)?;
+        }
+        Ok(tree)
+    }
+
     /// The same, with owners as those users see them.
     pub(super) fn mapped(self, users: Option<&MappedUsers>) -> io::Result<Self> {
         if let (Self::Detached(mounts), Some(users)) = (&self, users) {

@@ -75,8 +75,18 @@ impl Accounts {
         })
     }
 
-    /// Finds `user`, `uid`, `user:group` and their mixtures.
+    /// Finds `user`, `uid`, `user:group` and their mixtures. The group of a number that nobody has is 0, as images
+    /// expect it (I-14).
     pub fn find(&self, text: &str) -> Result<Identity, UserError> {
+        self.look_up(text, |_| 0)
+    }
+
+    /// The same among the host's users, where group 0 is root's: a number that nobody has is its own group.
+    pub fn find_on_host(&self, text: &str) -> Result<Identity, UserError> {
+        self.look_up(text, |uid| uid)
+    }
+
+    fn look_up(&self, text: &str, group_of_nobody: fn(u32) -> u32) -> Result<Identity, UserError> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) if !group.is_empty() => (user, Some(group)),
             Some((user, _)) => (user, None),
@@ -89,7 +99,8 @@ impl Accounts {
             (None, Some(uid)) => {
                 let by_id =
                     lines(&self.passwd).find(|fields| account(fields).is_some_and(|(known, _)| known == uid));
-                let gid = by_id.as_deref().and_then(account).map_or(0, |(_, gid)| gid);
+                let known = by_id.as_deref().and_then(account);
+                let gid = known.map_or_else(|| group_of_nobody(uid), |(_, gid)| gid);
                 (
                     uid,
                     gid,
@@ -233,6 +244,16 @@ mod tests {
         assert_eq!(find("77:88"), identity(77, 88, &[88]));
         assert_eq!(find("1000"), identity(5, 6, &[6]));
         assert_eq!(find("web:"), identity(33, 34, &[34, 50, 51]));
+    }
+
+    #[test]
+    fn i_14_a_number_that_the_host_does_not_know_has_nothing_of_root() {
+        let find = |text| accounts().find_on_host(text).unwrap();
+        assert_eq!(find("77"), identity(77, 77, &[77]));
+        assert_eq!(find("77:"), identity(77, 77, &[77]));
+        assert_eq!(find("77:0"), identity(77, 0, &[0]));
+        assert_eq!(find("33"), identity(33, 34, &[34, 50, 51]));
+        assert_eq!(find("0"), identity(0, 0, &[0]));
     }
 
     #[test]

@@ -154,6 +154,10 @@ impl<'a> From<&'a Event> for Line<'a> {
                 message: Some(why.into()),
                 ..Line::cause("network_refused")
             },
+            Event::Lesser(what) => Line {
+                message: Some(what.into()),
+                ..Line::cause("lesser")
+            },
             Event::Health {
                 member,
                 healthy,

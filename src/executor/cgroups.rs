@@ -8,7 +8,7 @@ use std::{collections::HashMap, io, path::Path, sync::Arc};
 use crate::{
     container::{
         cgroup::{
-            Bound, CgroupError, Config, GroupCgroup, Layout, MemberCgroup, Request, group_limits,
+            Bound, CgroupError, Config, GroupCgroup, Layout, MemberCgroup, Request, View, group_limits,
             oom_score_adj,
         },
         janitor::{Claim, ClaimedGroupError, Leftover, Register},
@@ -108,6 +108,22 @@ impl Cgroups {
         }
     }
 
+    /// The limits that cannot be held here, in a sentence.
+    pub fn lesser(&self) -> Option<String> {
+        let missing = self.layout.unheld();
+        if missing.is_empty() {
+            return None;
+        }
+        let why = match rustix::process::geteuid() {
+            uid if uid.is_root() => "`podling node check` says why".to_owned(),
+            uid => format!(
+                "the executor runs as user {} and may not make cgroups",
+                uid.as_raw()
+            ),
+        };
+        Some(format!("not held here: limits of {} ({why})", missing.join(", ")))
+    }
+
     /// A member's own cgroup, below the one above all.
     pub fn member(&self, member: MemberId, container: &str) -> Result<Place, CgroupsError> {
         let request = self.requests.get(&member);
@@ -118,6 +134,7 @@ impl Cgroups {
             _ => None,
         };
         Ok(Place {
+            view: self.layout.view(cgroup.as_deref()).map(Arc::new),
             cgroup,
             oom_score_adj: request.and_then(|request| oom_score_adj(request, self.node_memory)),
         })
@@ -158,6 +175,7 @@ impl Cgroups {
 #[derive(Debug)]
 pub struct Place {
     pub cgroup: Option<Arc<MemberCgroup>>,
+    pub view: Option<Arc<View>>,
     pub oom_score_adj: Option<i32>,
 }
 

@@ -84,6 +84,11 @@ impl Planner {
         learned
     }
 
+    /// What members are not held to on this node, in a sentence; `None`: to all that they ask for.
+    pub fn lesser(&self) -> Option<String> {
+        self.cgroups.lesser()
+    }
+
     /// What is known at once about a member, and the work that makes its plan of it.
     pub fn plan(
         &mut self,
@@ -108,6 +113,7 @@ impl Planner {
         let place = self.cgroups.member(member, container);
         let Place {
             cgroup,
+            view,
             oom_score_adj,
         } = place.map_err(|error| failed(of_member(sentence(&error))))?;
         if provision::has_images(task) {
@@ -122,6 +128,7 @@ impl Planner {
             container_ip: self.ip.map(|ip| ip.to_string()),
             users,
             cgroup,
+            cgroup_view: view,
             oom_score_adj,
             ..plan::Context::default()
         };

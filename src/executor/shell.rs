@@ -232,6 +232,9 @@ impl Shell {
                             Learned::Refused(why) => Event::NetworkRefused(why),
                         };
                         self.step(learned);
+                        if let Some(what) = self.planner().lesser() {
+                            self.step(Event::Lesser(what));
+                        }
                     }
                 }
             }

@@ -92,6 +92,8 @@ pub enum Event {
     },
     /// What the executor is to have for a network cannot be had: no group of it can run. The sentence names the field.
     NetworkRefused(String),
+    /// What members ask for and do not get on this node, for the first status of each.
+    Lesser(String),
     /// A health check's result that counts: failures inside the grace period are not told (H-04).
     Health {
         member: MemberId,

@@ -121,7 +121,11 @@ impl Machine {
             .map(|task| self.add_member(group, task, State::Preparing, step))
             .collect();
         for id in &ids {
-            self.tell(*id, TaskState::TaskStarting, Kind::Life, Telling::default(), step);
+            let telling = Telling {
+                message: self.lesser.clone(),
+                ..Telling::default()
+            };
+            self.tell(*id, TaskState::TaskStarting, Kind::Life, telling, step);
         }
         for id in ids {
             if let Some(member) = self.members.get(&id) {

@@ -37,6 +37,8 @@ pub struct Machine {
     pub(super) network: Vec<Wire<v1::NetworkInfo>>,
     /// Why no group can run: the executor asks for a network that cannot be had.
     pub(super) refusal: Option<String>,
+    /// What is said in the first status of each member.
+    pub(super) lesser: Option<String>,
     pub(super) next_group: u32,
     pub(super) next_member: u32,
 }
@@ -103,6 +105,7 @@ impl Machine {
             outbox: Outbox::default(),
             network: Vec::new(),
             refusal: None,
+            lesser: None,
             next_group: 0,
             next_member: 0,
         }
@@ -132,6 +135,7 @@ impl Machine {
 
             Event::Network { member, infos } => self.network(member, infos),
             Event::NetworkRefused(why) => self.refusal = Some(why),
+            Event::Lesser(what) => self.lesser = Some(what),
             Event::Health {
                 member,
                 healthy,

@@ -8,6 +8,7 @@ pub mod inherit;
 pub mod init_format;
 #[path = "init/program.rs"]
 pub mod init_program;
+pub mod ipc;
 pub mod memory;
 pub mod mount;
 pub mod netlink;

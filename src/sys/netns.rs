@@ -62,19 +62,21 @@ pub fn current() -> io::Result<OwnedFd> {
     Ok(File::open("/proc/thread-self/ns/net")?.into())
 }
 
-fn on_thread<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     thread_for(work)?.join().unwrap_or_else(|_| Err(broke_down()))
 }
 
 fn thread_for<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<thread::JoinHandle<T>> {
-    let thread = thread::Builder::new().name("netns".to_owned());
+    let thread = thread::Builder::new().name("namespace".to_owned());
     thread.stack_size(STACK).spawn(work)
 }
 
 fn broke_down() -> io::Error {
-    io::Error::other("the thread for the network namespace broke down")
+    io::Error::other("the thread for a namespace broke down")
 }
 
 #[cfg(test)]

@@ -239,3 +239,25 @@ fn the_black_box_tells_the_story_and_no_secret() {
     let times: Vec<u64> = lines.iter().filter_map(|line| line["us"].as_u64()).collect();
     assert!(times.len() == lines.len() && times.is_sorted());
 }
+
+#[test]
+fn w_05_limits_that_are_not_held_are_said_in_the_first_status() {
+    let without = agent().env("PODLING_CGROUPS", "none");
+    let outcome = without
+        .task_group(group([task("a", "true")]))
+        .start()
+        .unwrap()
+        .finish();
+    good(&outcome);
+    let first = outcome.history.updates("a")[0];
+    assert_eq!(first.state(), TaskStarting);
+    let said = "not held here: limits of cpu, memory, processes (`podling node check` says why)";
+    assert_eq!(first.message(), said);
+    let outcome = agent()
+        .task_group(group([task("a", "true")]))
+        .start()
+        .unwrap()
+        .finish();
+    good(&outcome);
+    assert_eq!(outcome.history.updates("a")[0].message(), "");
+}

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use podling::{
     container::{
-        cgroup::{Bound, GroupCgroup, Limits},
+        cgroup::{Bound, Config, GroupCgroup, Layout, Limits},
         plan::Plan,
     },
     group::{ExitStatus, Limit},
@@ -20,6 +20,9 @@ fn within(group: &GroupCgroup, mut plan: Plan, limits: &Limits) -> (Plan, PathBu
         )
         .unwrap();
     let path = cgroup.path();
+    plan.cgroup_view = Layout::detect(&Config::default())
+        .view(Some(&cgroup))
+        .map(Arc::new);
     plan.cgroup = Some(Arc::new(cgroup));
     (plan, path)
 }

@@ -141,14 +141,25 @@ async fn v_02_v_04_members_share_by_their_parents_sandbox() {
     };
     // One without an image, and one with another user and an image.
     let writer = with_shared(world.plan(&shell("echo hello > common/file")));
-    let mut reader =
-        with_shared(world.rooted_plan(&shell("cat common/file; echo me > common/mine; cat common/mine")));
+    let mut reader = with_shared(world.rooted_plan(&shell(
+        "cat common/file; (echo me > common/mine) 2>/dev/null || echo refused",
+    )));
     reader.user = UserSpec::Named {
         text: "app".into(),
         host_too: false,
     };
     assert_eq!(world.run(writer).await.said(), "");
-    assert_eq!(world.run(reader).await.said(), "hello\nme");
+    // It belongs to the user of whoever came first, as in Mesos.
+    assert_eq!(world.run(reader).await.said(), "hello\nrefused");
+    let mut first = world.rooted_plan(&shell("echo mine > of/file; stat -c '%u %g %a' of"));
+    first
+        .mounts
+        .push(mount(MountSource::ExecutorSandbox("of-app".into()), "of", false));
+    first.user = UserSpec::Named {
+        text: "app".into(),
+        host_too: false,
+    };
+    assert_eq!(world.run(first).await.said(), "1234 1235 755");
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ fn world() -> Option<World> {
 async fn as_user_without_an_image() {
     let Some(world) = world() else { return };
     let mut plan = world.plan(&shell(
-        "id -u; pwd; echo hello > common/file; echo $$; cat common/file; grep Seccomp: /proc/self/status",
+        "id -u; id -g; cat /proc/self/uid_map; pwd; echo hello > common/file; echo $$; cat common/file; grep Seccomp: /proc/self/status",
     ));
     plan.mounts.push(Mount {
         source: MountSource::ExecutorSandbox("shared".into()),
@@ -69,8 +69,23 @@ async fn as_user_without_an_image() {
     });
     plan.hostname = Some("box".into());
     let done = world.run(plan).await;
-    let expected = format!("0\n{}\n2\nhello\nSeccomp:\t2", done.sandbox.display());
-    assert_eq!(done.said(), expected);
+    let expected = format!(
+        "{NOBODY}\n{NOBODY}\n{NOBODY} 0 1\n{}\n2\nhello\nSeccomp:\t2",
+        done.sandbox.display()
+    );
+    let said: Vec<String> = done
+        .said()
+        .lines()
+        .map(|line| {
+            line.trim()
+                .replace("          ", " ")
+                .split(' ')
+                .filter(|word| !word.is_empty())
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect();
+    assert_eq!(said.join("\n"), expected);
     assert_eq!(
         std::fs::read_to_string(world.sandbox().join("shared/file")).unwrap(),
         "hello\n"
@@ -96,7 +111,7 @@ async fn as_user_with_a_root_file_system() {
     let said = std::fs::read_to_string(plan.sandbox.join("stdout")).unwrap();
     assert_eq!(
         said,
-        "0\nbin\ndev\netc\nmnt\nproc\nro\nsys\n1\nrefused\npodling-init\n"
+        "65534\nbin\ndev\netc\nmnt\nproc\nro\nsys\n1\nrefused\npodling-init\n"
     );
 }
 
@@ -121,8 +136,21 @@ async fn as_user_exec_and_kill() {
         cwd: None,
         streams: podling::container::ExecStreams::Null,
     };
-    let said = running.entrance().unwrap().capture(plan, 100).await.unwrap();
+    let said = running
+        .entrance()
+        .unwrap()
+        .capture(plan.clone(), 100)
+        .await
+        .unwrap();
     assert_eq!(said.output, b"podling-init\n");
+    // What is run in it is who it is.
+    let mut plan = plan;
+    plan.command = podling::container::plan::Command {
+        program: "id".into(),
+        arguments: vec!["id".into(), "-u".into()],
+    };
+    let said = running.entrance().unwrap().capture(plan, 100).await.unwrap();
+    assert_eq!(said.output, b"65534\n");
     running.stop();
     assert_eq!(running.wait().await.status, ExitStatus::Signal(libc::SIGTERM));
 }
@@ -154,7 +182,9 @@ async fn as_user_what_needs_root_is_refused_with_a_sentence() {
 #[tokio::test]
 async fn as_user_being_oneself_by_name_is_fine() {
     let Some(world) = world() else { return };
-    let mut plan = world.plan(&shell("touch mine"));
+    let mut plan = world.plan(&shell(
+        "touch mine; [ $(stat -c %u mine) = 65534 ] || echo not mine",
+    ));
     plan.user = UserSpec::Named {
         text: "nobody".into(),
         host_too: true,
@@ -163,4 +193,18 @@ async fn as_user_being_oneself_by_name_is_fine() {
     assert_eq!(done.said(), "");
     use std::os::unix::fs::MetadataExt;
     assert_eq!(done.sandbox.join("mine").metadata().unwrap().uid(), NOBODY);
+    // In a root of its own it can also be root, of what is its own.
+    let mut plan = world.rooted_plan(&shell("id -u; touch /mine; stat -c %u /mine"));
+    plan.user = UserSpec::Named {
+        text: "root".into(),
+        host_too: true,
+    };
+    assert_eq!(world.run(plan).await.said(), "0\n0");
+    let mut plan = world.plan(&shell("true"));
+    plan.user = UserSpec::Named {
+        text: "nobody:0".into(),
+        host_too: true,
+    };
+    let error = world.runtime.prepare(plan).await.unwrap_err().to_string();
+    assert!(error.contains("becoming group 0 needs root"), "{error}");
 }

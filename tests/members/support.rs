@@ -116,6 +116,15 @@ impl World {
     }
 }
 
+/// Waits for what somebody else does, looking now and then.
+pub async fn until(mut is: impl FnMut() -> bool) {
+    let begin = std::time::Instant::now();
+    while !is() {
+        assert!(begin.elapsed().as_secs() < 20, "it has not come");
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
 #[derive(Debug)]
 pub struct Outcome {
     pub exit: Exit,

@@ -4,7 +4,7 @@
 //! else on a busy node would come before our own few milliseconds of setting it up. So a member gets its share of the
 //! cpu, and its quota, only when it is released; until then the group above it counts as a big one.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{CgroupError, branches::Cgroup, limits::Limits};
 
@@ -23,6 +23,8 @@ struct State {
     limits: Limits,
     /// Members made, and neither released nor given up.
     launching: usize,
+    /// Those that show limits of the group as their own.
+    showing: Vec<(Weak<Cgroup>, Limits)>,
 }
 
 impl Group {
@@ -30,7 +32,11 @@ impl Group {
     pub(super) fn new(cgroup: Cgroup, limits: Limits) -> Group {
         Group {
             cgroup,
-            state: Mutex::new(State { limits, launching: 0 }),
+            state: Mutex::new(State {
+                limits,
+                launching: 0,
+                showing: Vec::new(),
+            }),
         }
     }
 
@@ -45,11 +51,34 @@ impl Group {
             state.limits.raised(limits, true),
         );
         self.cgroup.write_settings(&v1, &v2)?;
-        state.limits = state.limits.after(limits);
+        let before = state.limits.clone();
+        state.limits = before.after(limits);
+        state.showing.retain(|(member, _)| member.strong_count() > 0);
+        for (member, own) in &state.showing {
+            let (from, to) = (own.within(&before), own.within(&state.limits));
+            if let Some(member) = member.upgrade() {
+                member.write_settings(&from.raised(&to, false), &from.raised(&to, true))?;
+            }
+        }
         match state.launching {
             0 => Ok(()),
             _ => self.hurry(&state),
         }
+    }
+
+    /// What a member with these limits is to be held to, now and whenever the group's are raised.
+    pub(super) fn show(&self, member: &Arc<Cgroup>, own: &Limits) -> Limits {
+        let mut state = self.state();
+        let shown = own.within(&state.limits);
+        if shown != *own {
+            state.showing.push((Arc::downgrade(member), own.clone()));
+        }
+        shown
+    }
+
+    /// The same, later.
+    pub(super) fn shown(&self, own: &Limits) -> Limits {
+        own.within(&self.state().limits)
     }
 
     fn hurry(&self, state: &State) -> Result<(), CgroupError> {

@@ -206,6 +206,19 @@ fn quota(cpus: f64) -> u64 {
 }
 
 impl Limits {
+    /// These, and where they hold nothing what the group above is held to anyway: so that a member that looks at its own
+    /// cgroup finds the limit that counts for it.
+    pub fn within(&self, group: &Limits) -> Limits {
+        let finite = |memory: &Bound<u64>| matches!(memory, Bound::At(_));
+        let memory = group.memory.filter(finite).filter(|_| self.memory.is_none());
+        Limits {
+            quota: self.quota.or(group.quota),
+            memory: self.memory.or(memory),
+            no_swap: self.no_swap || memory.is_some() && group.no_swap,
+            ..self.clone()
+        }
+    }
+
     /// For a new version 1 cgroup.
     pub fn v1(&self) -> Vec<Setting> {
         use Controller::{Cpu, Io, Memory, Pids};

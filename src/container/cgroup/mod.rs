@@ -29,6 +29,7 @@ mod places;
 mod stale;
 mod stats;
 mod tree;
+mod view;
 mod watch;
 
 use std::{
@@ -48,6 +49,7 @@ pub use oom::{OomWatch, oom_verdict};
 pub use places::{Config, Layout, Missing, Placement};
 pub use stale::{Removed, remove_stale};
 pub use stats::{CpuStats, MemoryStats, Pressure, Stats};
+pub use view::{At, CGROUPS, View};
 
 use branches::Cgroup;
 use launching::{Group, Launching};
@@ -126,12 +128,12 @@ impl GroupCgroup {
 
     /// Makes a member's cgroup within. Its cpu is not limited before [`MemberCgroup::hold_cpu`].
     pub fn member(&self, name: &str, limits: &Limits) -> Result<MemberCgroup, CgroupError> {
-        let cgroup = Cgroup::create(&self.homes, &directory_name(MEMBER_PREFIX, name))?;
-        let (cpu, rest) = launching::halves(limits);
+        let cgroup = Arc::new(Cgroup::create(&self.homes, &directory_name(MEMBER_PREFIX, name))?);
+        let (_, rest) = launching::halves(&self.group.show(&cgroup, limits));
         cgroup.apply(&rest)?;
         Ok(MemberCgroup {
             cgroup,
-            cpu,
+            limits: limits.clone(),
             launching: Mutex::new(Some(Launching::begin(&self.group)?)),
             group: self.group.clone(),
         })
@@ -155,9 +157,9 @@ impl GroupCgroup {
 /// A member's own cgroup.
 #[derive(Debug)]
 pub struct MemberCgroup {
-    cgroup: Cgroup,
-    /// What is held from the release on.
-    cpu: Limits,
+    cgroup: Arc<Cgroup>,
+    /// What it is held to by itself; the cpu from the release on.
+    limits: Limits,
     /// Until then.
     launching: Mutex<Option<Launching>>,
     /// Keeps the parent until we are gone.
@@ -206,8 +208,8 @@ impl MemberCgroup {
         };
         let parents: Vec<Arc<Home>> = homes.filter(tracks).cloned().collect();
         Ok(MemberCgroup {
-            cgroup: Cgroup::create(&parents, name)?,
-            cpu: Limits::default(),
+            cgroup: Arc::new(Cgroup::create(&parents, name)?),
+            limits: Limits::default(),
             launching: Mutex::default(),
             group: Arc::clone(&self.group),
         })
@@ -246,7 +248,8 @@ impl MemberCgroup {
     /// Holds the member to its share of the cpu and to its quota. To be called when it is released, before its own
     /// program runs; what came before was our work.
     pub fn hold_cpu(&self) -> Result<(), CgroupError> {
-        self.cgroup.apply(&self.cpu)?;
+        let (cpu, _) = launching::halves(&self.group.shown(&self.limits));
+        self.cgroup.apply(&cpu)?;
         let launching = self
             .launching
             .lock()

@@ -138,7 +138,7 @@ fn register(node: &Node) -> Result<AsyncFd<OwnedFd>, CgroupError> {
 /// Was it want of memory that ended this member? To be asked once it has ended. `watch` says when the last kill was;
 /// without one any kill counts.
 pub fn oom_verdict(member: &MemberCgroup, watch: Option<&mut OomWatch>, status: ExitStatus) -> Option<Limit> {
-    let used = stats::memory(&member.cgroup)?;
+    let mut used = stats::memory(&member.cgroup)?;
     let since = watch.and_then(|watch| {
         // A kill we have not been told of yet is a fresh one.
         let _ = watch.look();
@@ -148,7 +148,16 @@ pub fn oom_verdict(member: &MemberCgroup, watch: Option<&mut OomWatch>, status: 
         return None;
     }
     let group = stats::memory(&member.group.cgroup).unwrap_or_default();
-    let victim = victim(&member.path());
+    let mut victim = victim(&member.path());
+    // What it shows as its own limit is its group's then.
+    if member.limits.memory.is_none() {
+        used.limit = None;
+        if let Some(victim) = &mut victim
+            && victim.limit_of == LimitOf::Member
+        {
+            victim.limit_of = LimitOf::Group;
+        }
+    }
     Some(limit(&used, &group, victim.as_ref()))
 }
 

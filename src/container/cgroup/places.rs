@@ -6,11 +6,12 @@ use std::{
 };
 
 use super::{
-    CgroupError, GroupCgroup,
+    CgroupError, GroupCgroup, MemberCgroup,
     branches::Cgroup,
     layout::{self, Controller, Hierarchies, Mode, Version, directory_name},
     limits::{Limits, Policy},
     tree::Node,
+    view::{Sights, View},
 };
 
 const GROUP_PREFIX: &str = "podling";
@@ -48,6 +49,7 @@ pub struct Layout {
     policy: Policy,
     /// Where groups are made, in each hierarchy we use; version 2 last.
     homes: Vec<Arc<Home>>,
+    sights: Sights,
     missing: Vec<Missing>,
 }
 
@@ -84,7 +86,16 @@ impl Layout {
             wanted.push(Controller::Io);
         }
         let mut homes = Vec::new();
+        let mut sights = Sights::default();
+        let alone = hierarchies.found.len() == 1;
         for hierarchy in hierarchies.found {
+            // What cannot be opened cannot be shown either, and is told below if it matters.
+            if let Ok(node) = Node::open_mount(&hierarchy.mount, &hierarchy.version)
+                .and_then(|mount| mount.open_below(&hierarchy.own))
+            {
+                let version = hierarchy.version.clone();
+                sights.add(&hierarchy, alone, Arc::new(Home { version, node }));
+            }
             let used = match &hierarchy.version {
                 Version::V2 => true,
                 Version::V1(_) => wanted.iter().any(|controller| hierarchy.has(*controller)),
@@ -118,6 +129,7 @@ impl Layout {
             mode,
             policy: config.policy.clone(),
             homes,
+            sights,
             missing,
         };
         layout.note_missing_controllers();
@@ -160,6 +172,27 @@ impl Layout {
                     .is_some_and(|name| offered.split_ascii_whitespace().any(|other| other == name))
             }
         })
+    }
+
+    /// What this member is to see of cgroups; without one of its own, those that we are in. `None`: this machine has
+    /// none.
+    pub fn view(&self, member: Option<&MemberCgroup>) -> Option<View> {
+        self.sights.of(member)
+    }
+
+    /// What members cannot be held to here, in words.
+    pub fn unheld(&self) -> Vec<&'static str> {
+        let limited = [
+            (Controller::Cpu, "cpu"),
+            (Controller::Memory, "memory"),
+            (Controller::Pids, "processes"),
+        ];
+        let writable = self.homes.iter().all(|home| home.node.is_writable());
+        limited
+            .into_iter()
+            .filter(|(controller, _)| !writable || !self.offers(*controller))
+            .map(|(_, name)| name)
+            .collect()
     }
 
     pub fn mode(&self) -> Mode {

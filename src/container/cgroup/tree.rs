@@ -128,6 +128,11 @@ impl Node {
         rustix::fs::accessat(&self.fd, file, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
     }
 
+    /// Whether we may make cgroups here.
+    pub(super) fn is_writable(&self) -> bool {
+        rustix::fs::accessat(&self.fd, ".", rustix::fs::Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+    }
+
     pub(super) fn open_file(&self, file: &str, flags: OFlags) -> Result<OwnedFd, CgroupError> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         rustix::fs::openat(&self.fd, file, flags, Mode::empty()).map_err(|errno| CgroupError::Open {

@@ -54,7 +54,8 @@ pub fn bundle(plan: &Plan, around: &Surroundings<'_>) -> Result<Spec, BundleErro
         PidNamespace::Own => namespaces.push(json!({"type": "pid"})),
         PidNamespace::Shared(_) => return inexpressible("a pod's processes"),
     }
-    if let IpcNamespace::Private { .. } = plan.namespaces.ipc {
+    // Whoever runs the bundle starts one member; who else is to share it is not for the bundle to say.
+    if let IpcNamespace::Private { .. } | IpcNamespace::Shared(_) = plan.namespaces.ipc {
         namespaces.push(json!({"type": "ipc"}));
     }
     if let Network::Join(_) = plan.namespaces.network {
@@ -163,6 +164,10 @@ fn volume(mount: &Mount, plan: &Plan, around: &Surroundings<'_>) -> Result<Value
         MountSource::OwnSandbox(path) => ("bind", plan.sandbox.join(path)),
         MountSource::ExecutorSandbox(path) => ("bind", around.executor_sandbox.join(path)),
         MountSource::Host(path) => ("bind", path.clone()),
+        MountSource::SharedMemory => {
+            options.extend(["nosuid", "nodev", "noexec", "mode=1777"].map(str::to_owned));
+            ("tmpfs", PathBuf::from("tmpfs"))
+        }
         MountSource::Tmpfs { size, mode } => {
             options.extend(["nosuid", "nodev", "noexec"].map(str::to_owned));
             options.push(format!("mode={mode:o}"));

@@ -15,7 +15,9 @@ pub(super) fn namespaces(linux: Option<&v1::LinuxInfo>, context: &Context) -> Re
             return Err(PlanError::new(format!("{AT}.shm_size"), "needs ipc_mode PRIVATE"));
         }
         (v1::linux_info::IpcMode::ShareParent, None) => IpcNamespace::Parent,
-        (v1::linux_info::IpcMode::Unknown, None) => IpcNamespace::ParentOwnShm,
+        // Who has the host's root has all of the host's, as in Mesos; an image knows nothing of it.
+        (v1::linux_info::IpcMode::Unknown, None) if context.rootfs.is_host() => IpcNamespace::Parent,
+        (v1::linux_info::IpcMode::Unknown, None) => IpcNamespace::Shared(context.group.clone()),
     };
     let pid = match linux.is_some_and(v1::LinuxInfo::share_pid_namespace) {
         true => PidNamespace::Shared(context.group.clone()),
@@ -97,6 +99,7 @@ pub(super) fn terminal(info: Option<&v1::TtyInfo>) -> Result<Option<Terminal>, P
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::plan::Rootfs;
     use v1::{linux_info::IpcMode, r_limit_info::r_limit::Type};
 
     fn limit(kind: Type, soft: Option<u64>, hard: Option<u64>) -> v1::r_limit_info::RLimit {
@@ -152,7 +155,17 @@ mod tests {
             plan(linux(Some(IpcMode::ShareParent), None)),
             Ok(IpcNamespace::Parent)
         );
-        assert_eq!(plan(linux(None, None)), Ok(IpcNamespace::ParentOwnShm));
+        assert_eq!(plan(linux(None, None)), Ok(IpcNamespace::Parent));
+        let of_image = Context {
+            group: "7".into(),
+            rootfs: Rootfs::Directory {
+                path: "/image".into(),
+                read_only: false,
+            },
+            ..Context::default()
+        };
+        let planned = namespaces(None, &of_image).unwrap();
+        assert_eq!(planned.ipc, IpcNamespace::Shared("7".into()));
         for mode in [Some(IpcMode::ShareParent), None] {
             assert!(
                 plan(linux(mode, Some(2)))

@@ -9,7 +9,10 @@ use super::{
     SANDBOX_IN_IMAGE, Seccomp, command, environment, error::no_nul, identity, isolation, volumes,
 };
 use crate::{
-    container::{cgroup::MemberCgroup, mapped::MappedUsers},
+    container::{
+        cgroup::{MemberCgroup, View},
+        mapped::MappedUsers,
+    },
     mesos::v1,
 };
 
@@ -32,6 +35,8 @@ pub struct Context {
     /// Sources of the volumes that come from images, by index.
     pub image_volumes: BTreeMap<usize, MountSource>,
     pub cgroup: Option<Arc<MemberCgroup>>,
+    /// What it sees of cgroups.
+    pub cgroup_view: Option<Arc<View>>,
     pub oom_score_adj: Option<i32>,
     pub stdout: Output,
     pub stderr: Output,
@@ -50,6 +55,7 @@ impl Default for Context {
             mounts: Vec::new(),
             image_volumes: BTreeMap::new(),
             cgroup: None,
+            cgroup_view: None,
             oom_score_adj: None,
             stdout: Output::File("stdout".into()),
             stderr: Output::File("stderr".into()),
@@ -185,7 +191,7 @@ pub fn member(
     };
     let own_root = !context.rootfs.is_host();
     let namespaces = isolation::namespaces(linux, context)?;
-    if own_root && let Some(shm) = shared_memory(namespaces.ipc) {
+    if let Some(shm) = shared_memory(&namespaces.ipc, own_root) {
         mounts.insert(0, shm);
     }
     let fixed = |list: &[&str]| list.iter().filter(|_| own_root).map(PathBuf::from).collect();
@@ -219,6 +225,7 @@ pub fn member(
         umask: defaults.umask & 0o777,
         oom_score_adj: context.oom_score_adj,
         cgroup: context.cgroup.clone(),
+        cgroup_view: context.cgroup_view.clone(),
         terminal: isolation::terminal(container.and_then(|container| container.tty_info.as_ref()))?,
         stop_signal,
         stdout: context.stdout.clone(),
@@ -292,18 +299,16 @@ fn seccomp(linux: Option<&v1::LinuxInfo>, defaults: &Defaults) -> Result<Seccomp
     }
 }
 
-/// Z-02: the member's `/dev/shm`. Shared with the executor it is a bind of the host's.
-fn shared_memory(ipc: IpcNamespace) -> Option<Mount> {
+/// Z-02: the member's `/dev/shm`. Shared with the executor it is the host's, which on the host's root is there.
+fn shared_memory(ipc: &IpcNamespace, own_root: bool) -> Option<Mount> {
     let source = match ipc {
         IpcNamespace::Private { shm_size } => MountSource::Tmpfs {
-            size: shm_size,
+            size: *shm_size,
             mode: 0o1777,
         },
-        IpcNamespace::ParentOwnShm => MountSource::Tmpfs {
-            size: None,
-            mode: 0o1777,
-        },
-        IpcNamespace::Parent => MountSource::Host("/dev/shm".into()),
+        IpcNamespace::Shared(_) => MountSource::SharedMemory,
+        IpcNamespace::Parent if own_root => MountSource::Host("/dev/shm".into()),
+        IpcNamespace::Parent => return None,
     };
     Some(Mount {
         source,

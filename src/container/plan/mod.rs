@@ -14,7 +14,10 @@ mod volumes;
 
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
-use super::{cgroup::MemberCgroup, mapped::MappedUsers};
+use super::{
+    cgroup::{MemberCgroup, View},
+    mapped::MappedUsers,
+};
 use crate::mesos::v1;
 
 pub use error::PlanError;
@@ -52,12 +55,22 @@ pub struct Plan {
     pub oom_score_adj: Option<i32>,
     /// Where it is accounted and limited; removed with the member.
     pub cgroup: Option<Arc<MemberCgroup>>,
+    /// What it sees of cgroups below `/sys/fs/cgroup`. Without, a member with an image sees none, and one on the host's
+    /// root what the host sees, by the names that the host has for them.
+    pub cgroup_view: Option<Arc<View>>,
     pub terminal: Option<Terminal>,
     pub stop_signal: i32,
     pub stdout: Output,
     pub stderr: Output,
     /// Said on the member's stderr before it starts (E-02).
     pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Who sees the host's cgroups has to know them by the host's names, so not every member has such a namespace.
+    pub fn has_cgroup_namespace(&self) -> bool {
+        !self.rootfs.is_host() || self.cgroup_view.is_some()
+    }
 }
 
 /// What to exec.
@@ -102,7 +115,7 @@ pub struct Rlimit {
     pub hard: Option<u64>,
 }
 
-/// Which namespaces a member has for itself. Mount, UTS and cgroup namespaces it always has.
+/// Which namespaces a member has for itself. Mount and UTS namespaces it always has.
 #[derive(Debug, Clone)]
 pub struct Namespaces {
     pub pid: PidNamespace,
@@ -120,14 +133,14 @@ pub enum PidNamespace {
 }
 
 /// Z-02.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IpcNamespace {
     /// An own one, and an own `/dev/shm` of so many bytes (the kernel's default without).
     Private { shm_size: Option<u64> },
+    /// One, with one `/dev/shm`, for all members that name the same key.
+    Shared(String),
     /// The executor's, and its `/dev/shm`.
     Parent,
-    /// The executor's, but an own `/dev/shm` when there is an image.
-    ParentOwnShm,
 }
 
 #[derive(Debug, Clone)]
@@ -182,6 +195,8 @@ pub enum MountSource {
     Opened(Arc<OwnedFd>),
     /// Somebody has opened it: a detached mount (`open_tree`, `fsmount`) made for this member.
     Detached(Arc<OwnedFd>),
+    /// The `/dev/shm` that belongs to a shared [`IpcNamespace`].
+    SharedMemory,
     Tmpfs {
         size: Option<u64>,
         mode: u32,

@@ -33,14 +33,15 @@ use std::{
 };
 
 use libc::{
-    SYS_openat, SYS_prctl, SYS_setfsgid, SYS_setfsuid, SYS_sethostname, SYS_setns, SYS_setsid, SYS_umask,
-    SYS_unshare, SYS_write,
+    SYS_close, SYS_openat, SYS_prctl, SYS_setfsgid, SYS_setfsuid, SYS_sethostname, SYS_setns, SYS_setsid,
+    SYS_umask, SYS_unshare, SYS_write,
 };
 
 use self::blocks::{NOTHING_SPECIAL, O_PATH};
 use super::{
+    cgroup::At,
     plan::{CapabilitySet, Command, Network, Plan, Terminal},
-    script::{Data, Script, Slot},
+    script::{Data, Register, Script, Slot},
     seccomp::Program,
     tree::Tree,
     users::Identity,
@@ -78,6 +79,8 @@ pub(super) struct Prepared {
     pub closed: Option<ClosedWay>,
     /// For each mount of the plan, in order.
     pub mounts: Vec<PreparedMount>,
+    /// What is mounted below `/sys/fs/cgroup`.
+    pub cgroup_view: Vec<(At, Tree)>,
     pub streams: Streams,
     /// The files among them once more, for reading.
     pub outputs: Vec<OwnedFd>,
@@ -85,6 +88,8 @@ pub(super) struct Prepared {
     pub terminal: Option<OwnedFd>,
     /// What to write to, to be in the member's cgroups.
     pub cgroups: Vec<RawFd>,
+    /// A namespace for communication that others are in, too.
+    pub ipc: Option<Arc<OwnedFd>>,
     /// The pod's processes, when they are shared.
     pub pod: Option<Processes>,
 }
@@ -176,8 +181,14 @@ pub(super) fn member(prepared: Prepared) -> io::Result<Script> {
     writer.begin()?;
     writer.cgroups(&prepared.cgroups)?;
     // It shows as its root the cgroup that the process is in when it makes it.
-    op!(writer, "make a cgroup namespace"; SYS_unshare, libc::CLONE_NEWCGROUP);
+    if plan.has_cgroup_namespace() {
+        op!(writer, "make a cgroup namespace"; SYS_unshare, libc::CLONE_NEWCGROUP);
+    }
     writer.names_and_network(plan)?;
+    if let Some(ipc) = &prepared.ipc {
+        let ipc = writer.script.keep_shared(ipc);
+        op!(writer, "enter the pod's IPC"; SYS_setns, ipc, libc::CLONE_NEWIPC);
+    }
     if prepared.pod.is_some() {
         writer.open_proc()?;
     }
@@ -202,7 +213,12 @@ pub(super) fn member(prepared: Prepared) -> io::Result<Script> {
         Source::Tree(tree) => Some(tree),
         _ => None,
     });
-    for tree in mounts.chain(&prepared.root).chain([&prepared.sandbox]) {
+    let cgroups = prepared.cgroup_view.iter().map(|(_, tree)| tree);
+    for tree in mounts
+        .chain(cgroups)
+        .chain(&prepared.root)
+        .chain([&prepared.sandbox])
+    {
         if let Tree::Detached(tree) = tree {
             script.keep_shared(tree);
         }
@@ -232,14 +248,21 @@ pub(super) fn exec(
     let mut writer = Writer::new()?;
     writer.begin()?;
     writer.cgroups(cgroups)?;
-    if let Some(score) = confinement.plan.oom_score_adj {
+    if confinement.rootless || confinement.plan.oom_score_adj.is_some() {
         writer.open_proc()?;
+    }
+    if let Some(score) = confinement.plan.oom_score_adj {
         writer.oom_score(score, Slot::HostProc)?;
     }
     let namespaces = match confinement.rootless {
         // Its network is the host's, and that is not for us to enter, although we are in it.
         true => (NAMESPACES | libc::CLONE_NEWUSER) & !libc::CLONE_NEWNET,
         false => NAMESPACES,
+    };
+    // Without one of its own the host's is not for everybody to enter either.
+    let namespaces = match confinement.plan.has_cgroup_namespace() {
+        true => namespaces,
+        false => namespaces & !libc::CLONE_NEWCGROUP,
     };
     op!(writer, "enter the member"; SYS_setns, init.as_raw_fd(), namespaces);
     writer.fork(confinement, true, Parting::Exec);
@@ -412,6 +435,27 @@ impl Writer {
         let own = confinement.capabilities.and(confinement.known_capabilities());
         self.set_capabilities(own, own, CapabilitySet::EMPTY);
         self.follow_the_executor();
+    }
+
+    /// Without privileges what makes a member's world is root of a user namespace. The task is whom it is outside, in
+    /// one more namespace that knows nobody else.
+    fn be_oneself(&mut self, confinement: &Confinement, proc: Slot) -> io::Result<()> {
+        let Identity { uid, gid, .. } = confinement.identity;
+        if !confinement.rootless || (uid, gid) == (0, 0) {
+            return Ok(());
+        }
+        op!(self, "make a user namespace"; SYS_unshare, libc::CLONE_NEWUSER);
+        // Setting groups is forbidden in here as it is in the one above.
+        for (file, id) in [("self/uid_map", uid), ("self/gid_map", gid)] {
+            let path = self.script.text(file)?;
+            let map = format!("{id} 0 1");
+            let data = self.script.text(&map)?;
+            let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+            let file = open!(self, "be oneself"; SYS_openat, Register::of(proc), path, flags);
+            op!(self, "be oneself"; SYS_write, file, data, map.len() as u64);
+            op!(self, "be oneself"; SYS_close, file);
+        }
+        Ok(())
     }
 
     /// From here on all capabilities count among the member's own users only. Answers whether it has such.

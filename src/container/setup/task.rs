@@ -55,6 +55,8 @@ impl Writer {
             };
             self.oom_score(score, proc)?;
         }
+        let proc = if task.gate { Slot::Proc } else { Slot::HostProc };
+        self.be_oneself(confinement, proc)?;
         // All that has to be opened is open by now, however few descriptors are allowed.
         for limit in &plan.rlimits {
             self.rlimit(limit);

@@ -17,8 +17,10 @@ use super::{
 };
 use crate::{
     container::{
+        cgroup::{At, CGROUPS},
         plan::{Plan, Rootfs, SANDBOX_IN_IMAGE, Target},
         script::{Arg, Register, Slot},
+        tree::Tree,
         users::Identity,
     },
     sys::mount,
@@ -63,6 +65,14 @@ impl Writer {
             }
         };
         self.attach("mount the sandbox", sandbox, place);
+        if !prepared.cgroup_view.is_empty() {
+            // Not just covered: who reads the list of mounts would take the host's for its own.
+            let place = self.script.text(CGROUPS)?;
+            op!(self, "let go of the host's cgroups"; SYS_umount2, place, libc::MNT_DETACH);
+            // It is none, or one that an ordinary user cannot part from.
+            self.script.tolerate_last([libc::EINVAL, libc::ENOENT], 0);
+            self.cgroups_shown(Base::HostRoot, &prepared.cgroup_view)?;
+        }
         self.volumes(plan, prepared, Base::HostRoot, sandbox)?;
         // The working directory may lie below what is now under a mount.
         op!(self, "change to /"; SYS_chdir, self.slash);
@@ -81,11 +91,7 @@ impl Writer {
         self.mount_plainly_at("mount /proc", base, "proc", proc)?;
         let sys = self.kernel_objects(rootless)?;
         self.mount_plainly_at("mount /sys", base, "sys", sys)?;
-        let options = [("mode", "755"), ("size", "4k")];
-        let cgroup = self.fresh("tmpfs", &options, NOTHING_SPECIAL | mount::READ_ONLY)?;
-        // Not there when the kernel has no cgroups.
-        let place = self.find("find /sys/fs/cgroup", base, Path::new("sys/fs/cgroup"), true, 1)?;
-        self.attach_only("mount /sys/fs/cgroup", cgroup, place);
+        self.cgroups_shown(base, &prepared.cgroup_view)?;
         self.devices(plan, base, rootless)?;
 
         self.mount_at("mount the sandbox", base, SANDBOX_IN_IMAGE, sandbox)?;
@@ -150,6 +156,42 @@ impl Writer {
         let sys = open!(self in Slot::Sys, "bind /sys"; SYS_open_tree, libc::AT_FDCWD, place, flags);
         self.set_read_only("make /sys read-only", sys, true);
         Ok(sys)
+    }
+
+    /// `/sys/fs/cgroup`: the member's own cgroups, to be read; empty if there are none.
+    fn cgroups_shown(&mut self, base: Base, view: &[(At, Tree)]) -> io::Result<()> {
+        const STEP: &str = "mount /sys/fs/cgroup";
+        let place = Path::new(CGROUPS.trim_start_matches('/'));
+        if let [(At::Top, only)] = view {
+            let tree = self.tree(None, STEP, only)?;
+            let place = self.find("find /sys/fs/cgroup", base, place, true, 1)?;
+            self.attach_only(STEP, tree, place);
+            return Ok(());
+        }
+        let options = [("mode", "755"), ("size", "64k")];
+        let directory = self.fresh_in(Some(Slot::Cgroups), "tmpfs", &options, NOTHING_SPECIAL)?;
+        // Not there when the kernel has no cgroups.
+        let place = self.find("find /sys/fs/cgroup", base, place, true, 1)?;
+        self.attach_only(STEP, directory, place);
+        for (at, tree) in view {
+            let At::Below {
+                directory: name,
+                links,
+            } = at
+            else {
+                continue;
+            };
+            let step = format!("mount /sys/fs/cgroup/{name}");
+            let tree = self.tree(None, &step, tree)?;
+            let place = self.target(step.clone(), Base::Own(directory), Path::new(name), true)?;
+            self.attach(step, tree, place);
+            for link in links {
+                let (to, link) = (self.script.text(name)?, self.script.text(link)?);
+                op!(self, "link the controllers of /sys/fs/cgroup"; SYS_symlinkat, to, directory, link);
+            }
+        }
+        self.set_read_only("make /sys/fs/cgroup read-only", directory, false);
+        Ok(())
     }
 
     fn devices(&mut self, plan: &Plan, base: Base, rootless: bool) -> io::Result<()> {
