@@ -383,7 +383,7 @@ fn check_request(plan: &Plan, identity: &Identity, seen: &Seen) {
         let ours = std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
         let shared = match name {
             "net" | "user" => true,
-            "ipc" => !matches!(plan.namespaces.ipc, IpcNamespace::Private { .. }),
+            "ipc" => plan.namespaces.ipc == IpcNamespace::Parent,
             _ => false,
         };
         let same = seen[&format!("ns {name}")] == ours.to_str().unwrap();

@@ -8,7 +8,7 @@ use std::{fs::File, os::fd::OwnedFd, sync::Arc};
 
 use podling::container::{
     IdRange,
-    plan::{self, Capabilities, CapabilitySet, Context, Defaults, Network, PidNamespace, Plan},
+    plan::{self, Capabilities, CapabilitySet, Context, Defaults, Network, PidNamespace, Plan, UserSpec},
 };
 
 use crate::support::{World, shell};
@@ -21,6 +21,8 @@ pub struct Mode {
     own_network: bool,
     users: bool,
     pub rootless: bool,
+    /// Asks to be the user 0 of its image.
+    root: bool,
 }
 
 const PLAIN: Mode = Mode {
@@ -30,10 +32,11 @@ const PLAIN: Mode = Mode {
     own_network: false,
     users: false,
     rootless: false,
+    root: false,
 };
 
 #[rustfmt::skip]
-pub const MODES: [Mode; 12] = [
+pub const MODES: [Mode; 13] = [
     Mode { name: "image", image: true, ..PLAIN },
     Mode { name: "no image", ..PLAIN },
     Mode { name: "image, shared processes", image: true, shared: true, ..PLAIN },
@@ -45,6 +48,7 @@ pub const MODES: [Mode; 12] = [
     Mode { name: "no image, own users", users: true, ..PLAIN },
     Mode { name: "image, shared processes, own network, own users", image: true, shared: true, own_network: true, users: true, ..PLAIN },
     Mode { name: "image, without root", image: true, rootless: true, ..PLAIN },
+    Mode { name: "image, without root, as its root", image: true, rootless: true, root: true, ..PLAIN },
     Mode { name: "no image, without root", rootless: true, ..PLAIN },
 ];
 
@@ -71,7 +75,18 @@ const CLASSES: [Class; 5] = [
         line: "for f in exe environ maps auxv; do cat /proc/1/$f >/dev/null 2>&1 && echo $f; done; true",
         left_out: &["become opaque"],
         senseless: NEVER,
-        holds_all_the_same: |mode| mode.users.then_some("it belongs to another user"),
+        holds_all_the_same: |mode| match mode {
+            Mode { users: true, .. } => Some("it belongs to another user"),
+            // Of the same user, but whoever looks needs power where the init is. One who asks to be root has that.
+            Mode {
+                rootless: true,
+                root: false,
+                ..
+            } => {
+                Some("the task is in a user namespace of its own below the init's, and has no power in that")
+            }
+            _ => None,
+        },
     },
     Class {
         name: "the first process' root, for those who may trace",
@@ -145,6 +160,12 @@ fn plan(world: &World, mode: Mode, class: &Class) -> Plan {
     plan.capabilities = Capabilities::bounded(set);
     if mode.shared {
         plan.namespaces.pid = PidNamespace::Shared("pod".into());
+    }
+    if mode.root {
+        plan.user = UserSpec::Named {
+            text: "root".into(),
+            host_too: false,
+        };
     }
     if mode.own_network {
         plan.namespaces.network = Network::Join(network());

@@ -445,6 +445,12 @@ impl Writer {
             return Ok(());
         }
         op!(self, "make a user namespace"; SYS_unshare, libc::CLONE_NEWUSER);
+        // The files below belong to the host's root while it is opaque and was born outside; nobody of the member's sees it
+        // yet.
+        let visible = matches!(proc, Slot::HostProc);
+        if visible {
+            op!(self, "be oneself"; SYS_prctl, libc::PR_SET_DUMPABLE, 1u32);
+        }
         // Setting groups is forbidden in here as it is in the one above.
         for (file, id) in [("self/uid_map", uid), ("self/gid_map", gid)] {
             let path = self.script.text(file)?;
@@ -454,6 +460,9 @@ impl Writer {
             let file = open!(self, "be oneself"; SYS_openat, Register::of(proc), path, flags);
             op!(self, "be oneself"; SYS_write, file, data, map.len() as u64);
             op!(self, "be oneself"; SYS_close, file);
+        }
+        if visible {
+            op!(self, "be oneself"; SYS_prctl, libc::PR_SET_DUMPABLE, 0u32);
         }
         Ok(())
     }
