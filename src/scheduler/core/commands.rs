@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     effect::{Change, Notice},
     event::{Accepted, Refusal},
-    instance::{Goal, Instance},
+    instance::Goal,
     machine::{Core, Deployment, DeploymentKind, Out, PodState, StoredPod},
 };
 use crate::pod::{InstanceId, Pod, PodId};
@@ -69,7 +69,7 @@ impl Core {
         let state = self
             .pods
             .get_mut(&key)
-            .filter(|state| state.instances.values().any(Instance::is_scheduled))
+            .filter(|state| state.fleet.has_scheduled())
             .ok_or_else(|| Refusal::NotQueued(id.clone()))?;
         state.backoff.reset();
         out.store(state.trouble());
@@ -108,8 +108,8 @@ impl Core {
         let pod = Arc::new(pod);
         state.supersede(out);
         state
-            .editions
-            .insert(state.stored.version, state.stored.pod.clone());
+            .fleet
+            .keep_edition(state.stored.version, state.stored.pod.clone());
         state.stored.pod = pod.clone();
         state.stored.version = version;
         state.stored.removing = false;
@@ -123,6 +123,7 @@ impl Core {
             state.backoff.reset();
             out.store(state.trouble());
         }
+        state.fleet.measure_by(&state.stored);
         state.offers.forget();
         out.store(Change::Version(pod.clone()));
         out.store(Change::Pod(state.stored.clone()));
@@ -173,17 +174,16 @@ impl Core {
             .ok_or_else(|| Refusal::Unknown(pod.clone()))?;
         let mut concerned = Vec::new();
         for id in ids {
-            let Some(instance) = state.instances.get_mut(id) else {
-                continue;
-            };
-            concerned.push(instance.clone());
-            if wipe {
-                instance.goal = Goal::Decommissioned;
-                instance.timers.killed = None;
-                out.store(Change::Instance(instance.clone()));
-            } else {
-                self.settings.end(instance, out);
-            }
+            concerned.extend(state.fleet.get(id).cloned());
+            state.fleet.change(id, |instance| {
+                if wipe {
+                    instance.goal = Goal::Decommissioned;
+                    instance.timers.killed = None;
+                    out.store(Change::Instance(instance.clone()));
+                } else {
+                    self.settings.end(instance, out);
+                }
+            });
         }
         let pod = Some(state.stored.pod.clone());
         self.converge(&key, out);

@@ -5,12 +5,9 @@ use super::{
     event::Settings,
     instance::{Condition, Goal, Instance},
     machine::{Core, DeploymentKind, Out, PodState, Timer, changed},
-    rollout::{self, Census},
+    rollout,
 };
-use crate::pod::{
-    InstanceId,
-    model::{KillSelection, UnreachableStrategy},
-};
+use crate::pod::{InstanceId, model::UnreachableStrategy};
 use std::time::Duration;
 
 /// Instances of a pod that are made in one step.
@@ -29,15 +26,16 @@ impl Core {
         {
             out.store(state.trouble());
         }
+        state.fleet.look_back_to(state.horizon(out.stamp.now));
         let mut fresh = state.bury(self.settings.relaunch, out);
         state.give_up_unreachable(out);
         if state.stored.removing {
-            state.retire(state.instances.keys().cloned().collect(), out);
+            state.retire(state.fleet.undecided(), out);
         } else {
             fresh |= state.fill(out);
         }
         state.pursue(&self.settings, out);
-        state.drop_editions();
+        state.fleet.drop_editions();
         let gone = state.close(out);
         if gone {
             self.pods.remove(key);
@@ -47,42 +45,25 @@ impl Core {
 }
 
 impl PodState {
-    /// An instance of the configuration that is wanted now.
-    pub(super) fn is_current(&self, instance: &Instance) -> bool {
-        instance.config == self.stored.config
-    }
-
-    /// By the checks it was launched with: a check that came later says nothing about it.
-    pub(super) fn is_ready(&self, instance: &Instance) -> bool {
-        let edition = self.edition_of(instance);
-        instance.is_ready(|container| edition.is_checked(container))
-    }
-
     fn forget(&mut self, id: &InstanceId, out: &mut Out) {
-        self.instances.remove(id);
+        self.fleet.dismiss(id);
         out.store(Change::ForgetInstance(id.clone()));
     }
 
     /// What has ended is launched again, or forgotten. True when something waits again.
     fn bury(&mut self, relaunch: bool, out: &mut Out) -> bool {
         let (mut again, mut failed) = (false, false);
-        let over: Vec<InstanceId> = self
-            .instances
-            .values()
-            .filter(|instance| instance.is_over() || instance.is_given_up())
-            .map(|i| i.id.clone())
-            .collect();
-        for id in over {
+        for id in self.fleet.over() {
             let (version, config) = (self.stored.version, self.stored.config);
-            let Some(instance) = self.instances.get_mut(&id) else {
+            let Some(instance) = self.fleet.get(&id) else {
                 continue;
             };
             let failure = instance.condition.is_failure();
+            let wanted = instance.goal == Goal::Running && !self.stored.removing && instance.config == config;
             if failure {
                 self.last_failure = Some(instance.clone());
                 failed = true;
             }
-            let wanted = instance.goal == Goal::Running && !self.stored.removing && instance.config == config;
             if !wanted {
                 self.forget(&id, out);
                 continue;
@@ -94,12 +75,14 @@ impl PodState {
                 self.backoff
                     .failed(out.stamp.now, &self.stored.pod.scheduling.backoff);
             }
-            instance.reschedule(version, config, out.stamp.wall);
-            instance.timers.waiting = out.stamp.now;
-            self.order = self.order.saturating_add(1);
-            instance.order = self.order;
-            out.store(Change::Instance(instance.clone()));
-            out.tell(changed(instance));
+            let order = self.next_order();
+            self.fleet.change(&id, |instance| {
+                instance.reschedule(version, config, out.stamp.wall);
+                instance.timers.waiting = out.stamp.now;
+                instance.order = order;
+                out.store(Change::Instance(instance.clone()));
+                out.tell(changed(instance));
+            });
             again = true;
         }
         if failed {
@@ -118,38 +101,33 @@ impl PodState {
             return;
         };
         let now = out.stamp.now;
-        let mut expunged = Vec::new();
-        for instance in self.instances.values() {
-            let Some(since) = instance.timers.unreachable else {
-                continue;
-            };
-            let away = now.saturating_sub(since);
-            let limits = [inactive_after_seconds, expunge_after_seconds].map(Duration::from_secs);
-            if away >= Duration::from_secs(expunge_after_seconds) {
-                expunged.push(instance.id.clone());
-            } else if let Some(next) = limits.into_iter().find(|limit| *limit > away) {
-                out.wake(next - away, Timer::Instance(instance.id.clone()));
+        let [inactive, expunge] = [inactive_after_seconds, expunge_after_seconds].map(Duration::from_secs);
+        if let Some(long_ago) = now.checked_sub(expunge) {
+            for id in self.fleet.away_since(long_ago) {
+                self.forget(&id, out);
             }
         }
-        for id in expunged {
-            self.forget(&id, out);
+        // Only the next of each kind: whoever is woken for it looks for the one after it.
+        let next = [
+            (self.fleet.first_away(None), expunge),
+            (self.fleet.first_away(self.horizon(now)), inactive),
+        ];
+        for (first, limit) in next {
+            if let Some((since, id)) = first {
+                let left = since.saturating_add(limit).saturating_sub(now);
+                out.wake(left, Timer::Instance(id.clone()));
+            }
         }
     }
 
-    /// Away so long that another takes its place.
-    fn is_inactive(&self, instance: &Instance, now: Duration) -> bool {
-        match (
-            self.stored.pod.scheduling.unreachable_strategy,
-            instance.timers.unreachable,
-        ) {
-            (
-                UnreachableStrategy::Replace {
-                    inactive_after_seconds,
-                    ..
-                },
-                Some(since),
-            ) => now.saturating_sub(since) >= Duration::from_secs(inactive_after_seconds),
-            _ => false,
+    /// Whoever is away since then or before is away so long that another takes its place.
+    fn horizon(&self, now: Duration) -> Option<Duration> {
+        match self.stored.pod.scheduling.unreachable_strategy {
+            UnreachableStrategy::Replace {
+                inactive_after_seconds,
+                ..
+            } => now.checked_sub(Duration::from_secs(inactive_after_seconds)),
+            UnreachableStrategy::Disabled(_) => None,
         }
     }
 
@@ -157,34 +135,14 @@ impl PodState {
     fn fill(&mut self, out: &mut Out) -> bool {
         let wanted = self.stored.pod.scaling.instances as usize;
         let now = out.stamp.now;
-        let counts =
-            |instance: &&Instance| instance.goal == Goal::Running && !self.is_inactive(instance, now);
-        let (new, old): (Vec<&Instance>, Vec<&Instance>) = self
-            .instances
-            .values()
-            .filter(counts)
-            .partition(|instance| self.is_current(instance));
-        let old_alive = self
-            .instances
-            .values()
-            .filter(|i| !self.is_current(i) && !i.is_scheduled())
-            .count();
-        let ready = |instances: &[&Instance]| instances.iter().filter(|i| self.is_ready(i)).count();
-        let census = Census {
-            wanted,
-            old: old.len(),
-            old_ready: ready(&old),
-            old_alive,
-            new: new.len(),
-            new_ready: ready(&new),
-        };
+        let census = self.fleet.census(wanted);
         let surplus = census.new.saturating_sub(wanted);
-        let mut retired = self.victims(new, surplus);
-        let start = if old.is_empty() && old_alive == 0 {
+        let mut retired: Vec<InstanceId> = self.fleet.first_of_current(surplus).collect();
+        let start = if census.old == 0 && census.old_alive == 0 {
             wanted.saturating_sub(census.new)
         } else {
             let moves = rollout::plan(census, self.stored.pod.scheduling.upgrade);
-            retired.extend(self.victims(old, moves.kill_old));
+            retired.extend(self.fleet.first_of_old(moves.kill_old));
             moves.start_new
         };
         self.retire(retired, out);
@@ -195,59 +153,31 @@ impl PodState {
         for _ in 0..start.min(SLICE) {
             let id = InstanceId::new(&self.stored.pod.id, out.chance.uuid());
             let pod = self.stored.pod.id.clone();
-            let mut instance = Instance::new(
-                id.clone(),
-                pod,
-                self.stored.version,
-                self.stored.config,
-                out.stamp.wall,
-            );
+            let mut instance =
+                Instance::new(id, pod, self.stored.version, self.stored.config, out.stamp.wall);
             instance.timers.waiting = now;
             instance.order = self.next_order();
             out.store(Change::Instance(instance.clone()));
             out.tell(changed(&instance));
-            self.instances.insert(id, instance);
+            self.fleet.admit(instance);
         }
         start > 0
-    }
-
-    /// Which of these go first: what serves nobody before what serves, then by age.
-    fn victims(&self, mut candidates: Vec<&Instance>, count: usize) -> Vec<InstanceId> {
-        let age = |instance: &Instance| match self.stored.pod.scheduling.kill_selection {
-            KillSelection::YoungestFirst => u64::MAX - instance.order,
-            KillSelection::OldestFirst => instance.order,
-        };
-        candidates.sort_by_key(|instance| {
-            let rank = match instance.condition {
-                Condition::Scheduled => 0,
-                Condition::Provisioned => 1,
-                Condition::Unreachable => 2,
-                Condition::Staging => 3,
-                Condition::Starting => 4,
-                Condition::Running if self.is_ready(instance) => 6,
-                _ => 5,
-            };
-            (rank, age(instance), instance.id.clone())
-        });
-        candidates
-            .into_iter()
-            .take(count)
-            .map(|instance| instance.id.clone())
-            .collect()
     }
 
     /// Ends these for good; what was never sent is simply forgotten.
     fn retire(&mut self, ids: Vec<InstanceId>, out: &mut Out) {
         for id in ids {
-            let Some(instance) = self.instances.get_mut(&id) else {
+            let Some(instance) = self.fleet.get(&id) else {
                 continue;
             };
             if instance.is_scheduled() || instance.condition == Condition::Unreachable {
                 // It may come back from where it is now; then it is a stranger and told to go.
                 self.forget(&id, out);
             } else if instance.goal != Goal::Decommissioned {
-                instance.goal = Goal::Decommissioned;
-                out.store(Change::Instance(instance.clone()));
+                self.fleet.change(&id, |instance| {
+                    instance.goal = Goal::Decommissioned;
+                    out.store(Change::Instance(instance.clone()));
+                });
             }
         }
     }
@@ -255,9 +185,8 @@ impl PodState {
     /// Tells those that are to go, once for each connection to a master: an earlier scheduler may have decided it and
     /// died before it said so.
     fn pursue(&mut self, settings: &Settings, out: &mut Out) {
-        let unasked = |i: &&mut Instance| i.goal == Goal::Decommissioned && i.timers.killed.is_none();
-        for instance in self.instances.values_mut().filter(unasked) {
-            settings.end(instance, out);
+        for id in self.fleet.untold() {
+            self.fleet.change(&id, |instance| settings.end(instance, out));
         }
     }
 
@@ -268,7 +197,7 @@ impl PodState {
         };
         let id = self.stored.pod.id.clone();
         if deployment.kind == DeploymentKind::Remove {
-            if !self.instances.is_empty() {
+            if !self.fleet.is_empty() {
                 return false;
             }
             out.store(Change::ForgetPod(id.clone()));
@@ -279,14 +208,7 @@ impl PodState {
             });
             return true;
         }
-        let now = out.stamp.now;
-        let present = || {
-            self.instances
-                .values()
-                .filter(|instance| !self.is_inactive(instance, now))
-        };
-        let settled = present().all(|i| self.is_current(i) && i.goal == Goal::Running && self.is_ready(i));
-        if settled && present().count() == self.stored.pod.scaling.instances as usize {
+        if self.fleet.is_settled(self.stored.pod.scaling.instances as usize) {
             self.stored.deployment = None;
             out.store(Change::Pod(self.stored.clone()));
             out.tell(Notice::DeploymentSuccess {

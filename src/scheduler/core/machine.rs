@@ -13,6 +13,7 @@ use super::{
     backoff::Backoff,
     effect::{Change, Effect, Notice},
     event::{Accepted, Command, Event, Refusal, Settings, Stamp},
+    fleet::Fleet,
     instance::{Condition, Instance},
     matching::Chance,
     offers::{OfferLog, OfferStance},
@@ -68,9 +69,7 @@ impl Versions {
 #[derive(Debug)]
 pub(super) struct PodState {
     pub stored: StoredPod,
-    /// Older definitions that instances still run.
-    pub editions: BTreeMap<Version, Arc<Pod>>,
-    pub instances: BTreeMap<InstanceId, Instance>,
+    pub fleet: Fleet,
     pub backoff: Backoff,
     pub offers: OfferLog,
     pub last_failure: Option<Instance>,
@@ -81,9 +80,8 @@ pub(super) struct PodState {
 impl PodState {
     pub fn new(stored: StoredPod) -> Self {
         PodState {
+            fleet: Fleet::new(&stored),
             stored,
-            editions: BTreeMap::new(),
-            instances: BTreeMap::new(),
             backoff: Backoff::default(),
             offers: OfferLog::default(),
             last_failure: None,
@@ -108,10 +106,10 @@ impl PodState {
 
     /// Instances that an older version stored have no order; the times they know are the best there is.
     fn put_in_order(&mut self) {
-        self.order = self.instances.values().map(|i| i.order).max().unwrap_or(0);
+        self.order = self.fleet.iter().map(|i| i.order).max().unwrap_or(0);
         let mut unordered: Vec<(Version, InstanceId)> = self
-            .instances
-            .values()
+            .fleet
+            .iter()
             .filter(|instance| instance.order == 0)
             .map(|instance| {
                 (
@@ -123,27 +121,13 @@ impl PodState {
         unordered.sort();
         for (_, id) in unordered {
             let order = self.next_order();
-            if let Some(instance) = self.instances.get_mut(&id) {
-                instance.order = order;
-            }
+            self.fleet.change(&id, |instance| instance.order = order);
         }
     }
 
     /// What an instance was launched as, which may no longer be what the pod is.
     pub fn edition_of(&self, instance: &Instance) -> &Arc<Pod> {
-        let older = || self.editions.get(&instance.version);
-        match instance.version == self.stored.version {
-            true => &self.stored.pod,
-            false => older().unwrap_or(&self.stored.pod),
-        }
-    }
-
-    /// Forgets the definitions that nothing runs any more.
-    pub fn drop_editions(&mut self) {
-        let (instances, newest) = (&self.instances, self.stored.version);
-        self.editions.retain(|version, _| {
-            *version != newest && instances.values().any(|instance| instance.version == *version)
-        });
+        self.fleet.edition_of(instance)
     }
 }
 
@@ -254,7 +238,7 @@ impl Core {
         }
         for edition in saved.editions {
             if let (Some(state), Some(version)) = (pods.get_mut(&edition.id.safe()), edition.version) {
-                state.editions.insert(version, edition);
+                state.fleet.keep_edition(version, edition);
             }
         }
         let mut timers = BTreeSet::new();
@@ -264,7 +248,7 @@ impl Core {
                 if let Some(due) = instance.resume(now, &settings) {
                     timers.insert((due, Timer::Instance(instance.id.clone())));
                 }
-                state.instances.insert(instance.id.clone(), instance);
+                state.fleet.admit(instance);
             }
         }
         for (pod, trouble) in saved.troubles {
@@ -273,14 +257,15 @@ impl Core {
                 state.last_failure = trouble.last_failure;
             }
         }
-        pods.values_mut().for_each(PodState::drop_editions);
-        pods.values_mut().for_each(PodState::put_in_order);
+        for state in pods.values_mut() {
+            state.fleet.drop_editions();
+            state.put_in_order();
+        }
         let newest = pods.values().map(|state| state.stored.version);
         let newest = newest.chain(saved.newest).max().unwrap_or(Version::EPOCH);
-        let holds_scheduled = |state: &PodState| state.instances.values().any(Instance::is_scheduled);
         let waiting = pods
             .iter()
-            .filter(|(_, state)| holds_scheduled(state))
+            .filter(|(_, state)| state.fleet.has_scheduled())
             .map(|(key, _)| key.clone())
             .collect();
         Core {
@@ -359,13 +344,8 @@ impl Core {
         let keys: Vec<String> = self.pods.keys().cloned().collect();
         for key in keys {
             // What was asked of the last master may never have arrived.
-            for instance in self
-                .pods
-                .get_mut(&key)
-                .into_iter()
-                .flat_map(|state| state.instances.values_mut())
-            {
-                instance.timers.killed = None;
+            if let Some(state) = self.pods.get_mut(&key) {
+                state.fleet.change_all(|instance| instance.timers.killed = None);
             }
             self.converge(&key, out);
         }
@@ -394,71 +374,28 @@ impl Core {
     }
 
     fn take_status(&mut self, status: &v1::TaskStatus, out: &mut Out) {
-        let condition = Condition::of(status.state());
         let name = TaskName::parse(&status.task_id.value);
-        let key = name.as_ref().map(|name| name.instance.safe_path().to_owned());
-        let known = name
-            .as_ref()
-            .zip(key.as_ref().and_then(|key| self.pods.get_mut(key)))
-            .and_then(|(name, state)| {
-                let instance = state.instances.get_mut(&name.instance)?;
-                (instance.incarnation == name.incarnation && instance.tasks.contains_key(&name.container))
-                    .then_some((name, instance, &mut state.order))
-            });
-        let Some((name, instance, last_order)) = known else {
-            if condition.is_terminal() {
-                out.tell(Notice::UnknownInstanceTerminated {
-                    task: status.task_id.value.clone(),
-                });
-            } else {
-                // Something runs that nobody wants any more: an instance that was given up, or an earlier incarnation.
-                out.send(Effect::Kill {
-                    task: status.task_id.clone(),
-                    agent: status.agent_id.clone(),
-                });
-            }
-            return;
-        };
-        let wall = out.stamp.wall;
-        let Some(task) = instance.tasks.get_mut(&name.container) else {
-            return;
-        };
-        if task.condition.is_terminal() || !task.take(status, wall) {
-            return;
-        }
-        let host = instance
-            .placed
-            .as_ref()
-            .map(|placed| placed.host.clone())
-            .unwrap_or_default();
-        out.tell(Notice::StatusUpdate {
-            pod: instance.pod.clone(),
-            version: instance.version,
-            host,
-            status: Box::new(status.clone()),
+        let known = name.as_ref().and_then(|name| {
+            let state = self.pods.get_mut(name.instance.safe_path())?;
+            let instance = state.fleet.get(&name.instance)?;
+            let ours =
+                instance.incarnation == name.incarnation && instance.tasks.contains_key(&name.container);
+            ours.then_some((name, state))
         });
-        let ran = instance.active_since.is_some();
-        if instance.settle(wall) {
-            if !ran && instance.active_since.is_some() {
-                *last_order = last_order.saturating_add(1);
-                instance.order = *last_order;
-            }
-            out.tell(changed(instance));
-            instance.timers.unreachable =
-                (instance.condition == Condition::Unreachable).then_some(out.stamp.now);
-            if instance.condition == Condition::Unreachable {
-                out.wake(Duration::ZERO, Timer::Instance(instance.id.clone()));
-            }
+        let Some((name, state)) = known else {
+            return stranger(status, out);
+        };
+        let PodState { fleet, order, .. } = state;
+        let heard = fleet.change(&name.instance, |instance| {
+            instance.hear(&name.container, status, order, out)
+        });
+        if heard != Some(true) {
+            return;
         }
-        out.store(Change::Instance(instance.clone()));
-        if let Some(key) = key {
-            if !condition.is_terminal()
-                && let Some(state) = self.pods.get_mut(&key)
-            {
-                state.backoff.progressed(out.stamp.now);
-            }
-            self.converge(&key, out);
+        if !Condition::of(status.state()).is_terminal() {
+            state.backoff.progressed(out.stamp.now);
         }
+        self.converge(name.instance.safe_path(), out);
     }
 
     /// Whoever waits for its own predecessor to leave an agent need not wait for the next round of offers.
@@ -468,7 +405,7 @@ impl Core {
         };
         let state = self.pods.get(id.safe_path());
         if state
-            .and_then(|state| state.instances.get(&id))
+            .and_then(|state| state.fleet.get(&id))
             .is_some_and(Instance::is_scheduled)
         {
             self.note_waiting(id.safe_path(), true, out);
@@ -507,20 +444,18 @@ impl Core {
         let due = |since: Option<Duration>, after: Duration| {
             since.is_some_and(|since| since.saturating_add(after) <= now)
         };
-        let Some(instance) = self
-            .pods
-            .get_mut(key)
-            .and_then(|state| state.instances.get_mut(id))
-        else {
+        let Some(state) = self.pods.get_mut(key) else {
             return;
         };
-        // From STARTING on the executor keeps its own deadline; a big image may take its time.
-        let unconfirmed = matches!(instance.condition, Condition::Provisioned | Condition::Staging);
-        if due(instance.timers.killed, self.settings.kill_retry)
-            || (unconfirmed && due(instance.timers.sent, self.settings.launch_timeout))
-        {
-            self.settings.end(instance, out);
-        }
+        state.fleet.change(id, |instance| {
+            // From STARTING on the executor keeps its own deadline; a big image may take its time.
+            let unconfirmed = matches!(instance.condition, Condition::Provisioned | Condition::Staging);
+            if due(instance.timers.killed, self.settings.kill_retry)
+                || (unconfirmed && due(instance.timers.sent, self.settings.launch_timeout))
+            {
+                self.settings.end(instance, out);
+            }
+        });
     }
 
     // ---- the end of every step
@@ -530,7 +465,61 @@ impl Core {
             self.settle_offers(&mut out);
         }
         self.timers.extend(std::mem::take(&mut out.timers));
+        #[cfg(test)]
+        self.pods
+            .values()
+            .for_each(|state| state.fleet.audit(&state.stored));
         out.effects()
+    }
+}
+
+/// Somebody speaks for a task that nobody knows.
+fn stranger(status: &v1::TaskStatus, out: &mut Out) {
+    if Condition::of(status.state()).is_terminal() {
+        out.tell(Notice::UnknownInstanceTerminated {
+            task: status.task_id.value.clone(),
+        });
+    } else {
+        // Something runs that nobody wants any more: an instance that was given up, or an earlier incarnation.
+        out.send(Effect::Kill {
+            task: status.task_id.clone(),
+            agent: status.agent_id.clone(),
+        });
+    }
+}
+
+impl Instance {
+    /// Takes over what is said of one of its tasks; true when that is news. `order` is the last place that the pod has
+    /// given away in the order of killing.
+    fn hear(&mut self, container: &str, status: &v1::TaskStatus, order: &mut u64, out: &mut Out) -> bool {
+        let wall = out.stamp.wall;
+        let Some(task) = self.tasks.get_mut(container) else {
+            return false;
+        };
+        if task.condition.is_terminal() || !task.take(status, wall) {
+            return false;
+        }
+        let placed = self.placed.as_ref();
+        out.tell(Notice::StatusUpdate {
+            pod: self.pod.clone(),
+            version: self.version,
+            host: placed.map(|placed| placed.host.clone()).unwrap_or_default(),
+            status: Box::new(status.clone()),
+        });
+        let ran = self.active_since.is_some();
+        if self.settle(wall) {
+            if !ran && self.active_since.is_some() {
+                *order = order.saturating_add(1);
+                self.order = *order;
+            }
+            out.tell(changed(self));
+            self.timers.unreachable = (self.condition == Condition::Unreachable).then_some(out.stamp.now);
+            if self.condition == Condition::Unreachable {
+                out.wake(Duration::ZERO, Timer::Instance(self.id.clone()));
+            }
+        }
+        out.store(Change::Instance(self.clone()));
+        true
     }
 }
 

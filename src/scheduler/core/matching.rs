@@ -4,11 +4,12 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::Serialize;
 
+pub use self::shape::Shape;
 use crate::{
     mesos::v1,
     pod::{
         InstanceId,
-        model::Pod,
+        model::{Container, Pod},
         task_group::{Allocation, HostPorts},
     },
 };
@@ -115,6 +116,21 @@ struct Ports {
     entry: v1::Resource,
 }
 
+/// Who gets a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Executor,
+    Container(usize),
+}
+
+/// What was cut from one entry.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    owner: Owner,
+    source: usize,
+    amount: Milli,
+}
+
 /// The role an entry is reserved for; `*` when for nobody.
 fn reserved_for(entry: &v1::Resource) -> &str {
     entry
@@ -167,7 +183,7 @@ impl Pool {
             scalars,
             ports,
         }
-        .measure()
+        .measured()
     }
 
     /// Why this instance cannot come here yet, if the executor of its last run has not ended. The id stays the same over
@@ -207,7 +223,7 @@ impl Pool {
         self.room
     }
 
-    fn measure(mut self) -> Self {
+    fn measure(&mut self) {
         let left = |name: &str| {
             self.scalars
                 .iter()
@@ -215,6 +231,10 @@ impl Pool {
                 .fold(0, |sum: Milli, source| sum.saturating_add(source.left))
         };
         self.room = (left("cpus"), left("mem"));
+    }
+
+    fn measured(mut self) -> Self {
+        self.measure();
         self
     }
 
@@ -279,81 +299,113 @@ impl Pool {
         if let Some(refused) = self.wrong_role(pod, &accepted) {
             return Err(vec![refused]);
         }
-        let mut rest = self.clone();
-        let mut refused = Vec::new();
         let executor = &pod.executor_resources;
-        let mut allocation = Allocation {
-            containers: vec![Vec::new(); pod.containers.len()],
-            ..Default::default()
-        };
+        let mut pieces = Vec::new();
+        let mut short = Vec::new();
         for (name, reason, own) in [
             ("cpus", Reason::InsufficientCpus, executor.cpus),
             ("mem", Reason::InsufficientMemory, executor.mem),
             ("disk", Reason::InsufficientDisk, executor.disk),
             ("gpus", Reason::InsufficientGpus, 0.0),
         ] {
-            let of = |index: usize| {
-                let asked = pod.containers.get(index).map(|container| container.resources);
-                asked.map_or(0.0, |resources| match name {
-                    "cpus" => resources.cpus,
-                    "mem" => resources.mem,
-                    "disk" => resources.disk,
-                    _ => f64::from(resources.gpus),
-                })
+            let of = |container: &Container| match name {
+                "cpus" => container.resources.cpus,
+                "mem" => container.resources.mem,
+                "disk" => container.resources.disk,
+                _ => f64::from(container.resources.gpus),
             };
-            let mut short = false;
-            match rest.piece(name, own, &accepted) {
-                Ok(piece) => allocation.executor.extend(piece),
-                Err(()) => short = true,
-            }
-            for (index, pieces) in allocation.containers.iter_mut().enumerate() {
-                match rest.piece(name, of(index), &accepted) {
-                    Ok(piece) => pieces.extend(piece),
-                    Err(()) => short = true,
-                }
-            }
-            if short {
-                let pieces: Vec<Milli> = std::iter::once(own)
-                    .chain((0..pod.containers.len()).map(of))
-                    .map(milli)
-                    .collect();
-                let detail = self.shortage(name, &pieces, &accepted);
-                refused.push(Refused { reason, detail });
+            let containers = pod.containers.iter().enumerate();
+            let asked = containers.map(|(index, container)| (Owner::Container(index), of(container)));
+            let asked = std::iter::once((Owner::Executor, own)).chain(asked);
+            let asked = asked.map(|(owner, amount)| (owner, milli(amount)));
+            let all = asked.clone().fold(true, |all, (owner, amount)| {
+                let found = amount <= 0 || self.cut(name, owner, amount, &accepted, &mut pieces);
+                all && found
+            });
+            if !all {
+                short.push((name, reason, asked.map(|(_, amount)| amount).collect::<Vec<_>>()));
             }
         }
-        if !refused.is_empty() {
-            return Err(refused);
+        if !short.is_empty() {
+            self.put_back(&pieces);
+            let refused = short.into_iter().map(|(name, reason, asked)| Refused {
+                reason,
+                detail: self.shortage(name, &asked, &accepted),
+            });
+            return Err(refused.collect());
         }
         // Ports last: they cost the most to look for and are rarely what is missing.
-        (allocation.host_ports, allocation.ports) = rest
-            .take_ports(pod, &accepted, chance)
-            .map_err(|refused| vec![refused])?;
-        *self = rest.measure();
-        Ok(allocation)
+        let (host_ports, ports) = match self.take_ports(pod, &accepted, chance) {
+            Ok(taken) => taken,
+            Err(refused) => {
+                self.put_back(&pieces);
+                return Err(vec![refused]);
+            }
+        };
+        self.measure();
+        Ok(self.allocation(pod, &pieces, host_ports, ports))
     }
 
-    /// A piece of one entry: nothing is composed of two. `None` when nothing is asked for.
-    fn piece(
+    /// Cuts a piece of one entry: nothing is composed of two. False when no entry has so much left.
+    fn cut(
         &mut self,
         name: &str,
-        amount: f64,
+        owner: Owner,
+        amount: Milli,
         accepted: &BTreeSet<&str>,
-    ) -> Result<Option<v1::Resource>, ()> {
-        let amount = milli(amount);
-        if amount <= 0 {
-            return Ok(None);
-        }
-        let fits = |source: &&mut Scalar| {
+        pieces: &mut Vec<Piece>,
+    ) -> bool {
+        let fits = |(_, source): &(usize, &mut Scalar)| {
             source.entry.name == name
                 && source.left >= amount
                 && accepted.contains(reserved_for(&source.entry))
         };
-        let source = self.scalars.iter_mut().find(fits).ok_or(())?;
-        source.left -= amount;
-        Ok(Some(v1::Resource {
-            scalar: Some(scalar(amount)),
-            ..source.entry.clone()
-        }))
+        let Some((source, scalar)) = self.scalars.iter_mut().enumerate().find(fits) else {
+            return false;
+        };
+        scalar.left -= amount;
+        pieces.push(Piece {
+            owner,
+            source,
+            amount,
+        });
+        true
+    }
+
+    fn put_back(&mut self, pieces: &[Piece]) {
+        for piece in pieces {
+            if let Some(scalar) = self.scalars.get_mut(piece.source) {
+                scalar.left += piece.amount;
+            }
+        }
+    }
+
+    fn allocation(
+        &self,
+        pod: &Pod,
+        pieces: &[Piece],
+        host_ports: HostPorts,
+        ports: Vec<v1::Resource>,
+    ) -> Allocation {
+        let of = |owner: Owner| -> Vec<v1::Resource> {
+            let pieces = pieces.iter().filter(|piece| piece.owner == owner);
+            let resource = |piece: &Piece| {
+                let source = self.scalars.get(piece.source)?;
+                Some(v1::Resource {
+                    scalar: Some(scalar(piece.amount)),
+                    ..source.entry.clone()
+                })
+            };
+            pieces.filter_map(resource).collect()
+        };
+        Allocation {
+            executor: of(Owner::Executor),
+            containers: (0..pod.containers.len())
+                .map(|index| of(Owner::Container(index)))
+                .collect(),
+            ports,
+            host_ports,
+        }
     }
 
     fn take_ports(
@@ -368,6 +420,10 @@ impl Pool {
             .filter(|p| *p != 0)
             .collect();
         let mut taken: Vec<Vec<u16>> = vec![Vec::new(); self.ports.len()];
+        let before: Vec<_> = match endpoints().any(|endpoint| endpoint.host_port.is_some()) {
+            true => self.ports.iter().map(|source| source.ranges.clone()).collect(),
+            false => Vec::new(),
+        };
         let mut by_name = HostPorts::new();
         for endpoint in endpoints() {
             let Some(wish) = endpoint.host_port else { continue };
@@ -380,6 +436,9 @@ impl Pool {
                     0 => format!("no port left for endpoint {}", endpoint.name),
                     port => format!("port {port} of endpoint {} is not offered", endpoint.name),
                 };
+                for (source, ranges) in self.ports.iter_mut().zip(before) {
+                    source.ranges = ranges;
+                }
                 return Err(Refused {
                     reason: Reason::InsufficientPorts,
                     detail,
@@ -516,6 +575,8 @@ impl Chance {
         uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
     }
 }
+
+mod shape;
 
 #[cfg(test)]
 mod tests;

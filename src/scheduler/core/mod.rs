@@ -8,6 +8,7 @@
 //! * `commands`: what people ask for
 //! * `offers`: used, held for a moment, or declined; and when to ask for more
 //! * `converge`: what a pod needs next, from what it wants and what it has
+//! * `fleet`: the instances of a pod, counted, so that nobody has to look through them
 //! * [`instance`]: one copy of a pod and the condition its tasks put it in
 //! * [`matching`]: which offer can hold an instance, and why another cannot
 //! * `reconcile`: what the master is asked about our tasks, and what its not knowing means
@@ -19,6 +20,7 @@ mod commands;
 mod converge;
 mod effect;
 mod event;
+mod fleet;
 pub mod instance;
 pub mod machine;
 pub mod matching;

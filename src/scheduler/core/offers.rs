@@ -16,7 +16,7 @@ use super::{
     event::Settings,
     instance::{Instance, InstanceTask, Placed},
     machine::{Core, Out, PodState, StoredPod, Timer, changed},
-    matching::{Offered, Pool, Refused},
+    matching::{Chance, Offered, Pool, Refused, Shape},
 };
 use crate::{
     mesos::v1,
@@ -58,7 +58,7 @@ impl OfferStance {
 pub(super) struct OfferLog {
     pub processed: u64,
     pub unused: u64,
-    pub latest: VecDeque<UnusedOffer>,
+    pub latest: VecDeque<Arc<UnusedOffer>>,
     /// Every offer since the last launch or change was of no use.
     pub fruitless: bool,
 }
@@ -75,6 +75,18 @@ pub struct UnusedOffer {
 }
 
 impl UnusedOffer {
+    fn new(pool: &Pool, refused: Vec<Refused>, at: Version) -> Arc<Self> {
+        Arc::new(UnusedOffer {
+            offer: pool.offer.value.clone(),
+            agent: pool.agent.value.clone(),
+            host: pool.hostname.clone(),
+            resources: pool.offered(),
+            attributes: pool.attributes().clone(),
+            refused,
+            at,
+        })
+    }
+
     /// All that was wrong with it, in one sentence.
     pub fn why(&self) -> String {
         let details: Vec<&str> = self
@@ -90,22 +102,14 @@ impl UnusedOffer {
 const REMEMBERED: usize = 20;
 
 impl OfferLog {
-    fn refused(&mut self, pool: &Pool, refused: Vec<Refused>, at: Version) {
+    fn refused(&mut self, unused: Arc<UnusedOffer>) {
         self.processed = self.processed.saturating_add(1);
         self.unused = self.unused.saturating_add(1);
-        self.latest.retain(|unused| unused.agent != pool.agent.value);
+        self.latest.retain(|earlier| earlier.agent != unused.agent);
         if self.latest.len() == REMEMBERED {
             self.latest.pop_front();
         }
-        self.latest.push_back(UnusedOffer {
-            offer: pool.offer.value.clone(),
-            agent: pool.agent.value.clone(),
-            host: pool.hostname.clone(),
-            resources: pool.offered(),
-            attributes: pool.attributes().clone(),
-            refused,
-            at,
-        });
+        self.latest.push_back(unused);
     }
 
     /// The pod is another one now: what was wrong with offers says nothing any more.
@@ -122,6 +126,44 @@ struct Table {
     since: Duration,
     pool: Pool,
     operations: Vec<v1::offer::Operation>,
+    /// The shapes that do not fit into what is left of it, by number: whoever has one of them need not be tried.
+    refused: BTreeMap<usize, Arc<UnusedOffer>>,
+}
+
+impl Table {
+    fn new(offer: &v1::Offer, since: Duration) -> Self {
+        Table {
+            since,
+            pool: Pool::new(offer),
+            operations: Vec::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// What an instance needs, or why it is not here.
+    fn take(
+        &mut self,
+        pod: &Pod,
+        shape: usize,
+        chance: &mut Chance,
+        at: Version,
+    ) -> Result<Allocation, Arc<UnusedOffer>> {
+        if let Some(unused) = self.refused.get(&shape) {
+            return Err(unused.clone());
+        }
+        match self.pool.take(pod, chance) {
+            Ok(allocation) => {
+                // There is less now, and they would be told other figures.
+                self.refused.clear();
+                Ok(allocation)
+            }
+            Err(refused) => {
+                let unused = UnusedOffer::new(&self.pool, refused, at);
+                self.refused.insert(shape, unused.clone());
+                Err(unused)
+            }
+        }
+    }
 }
 
 /// Where an instance of a pod goes first: to the agent that has the fewest of it, then to the one with most room; ties
@@ -131,11 +173,9 @@ type Preference = (Reverse<usize>, (i64, i64), Reverse<usize>);
 impl Core {
     pub(super) fn offered(&mut self, offers: Vec<v1::Offer>, out: &mut Out) {
         let now = out.stamp.now;
-        self.offers.held.extend(offers.iter().map(|offer| Table {
-            since: now,
-            pool: Pool::new(offer),
-            operations: Vec::new(),
-        }));
+        self.offers
+            .held
+            .extend(offers.iter().map(|offer| Table::new(offer, now)));
         if !self.waiting.is_empty() {
             self.place_on_held(out);
         }
@@ -155,18 +195,22 @@ impl Core {
         };
         let now = out.stamp.now;
         let tables = self.offers.held.make_contiguous();
-        for key in self.waiting.clone() {
-            let Some(state) = self.pods.get_mut(&key) else {
-                continue;
+        // Shapes are numbered anew each round: what is left of an offer is refused with the time of the round.
+        let mut shapes: BTreeMap<Shape, usize> = BTreeMap::new();
+        tables.iter_mut().for_each(|table| table.refused.clear());
+        let pods = &mut self.pods;
+        self.waiting.retain(|key| {
+            let Some(state) = pods.get_mut(key) else {
+                return true;
             };
             if state.backoff.until().is_some_and(|until| until > now) {
-                continue;
+                return true;
             }
-            place(&self.settings, &framework, state, tables, out);
-            if !state.instances.values().any(Instance::is_scheduled) {
-                self.waiting.remove(&key);
-            }
-        }
+            let number = shapes.len();
+            let shape = *shapes.entry(Shape::of(&state.stored.pod)).or_insert(number);
+            place(&self.settings, &framework, state, shape, tables, out);
+            state.fleet.has_scheduled()
+        });
         let mut useless = Vec::new();
         let (waits, last_use) = (!self.waiting.is_empty(), &mut self.offers.last_use);
         self.offers.held.retain_mut(|table| {
@@ -216,10 +260,7 @@ impl Core {
 
     /// Puts a pod that changed back among those that wait, or takes it out.
     pub(super) fn note_waiting(&mut self, key: &str, fresh: bool, out: &mut Out) {
-        let state = self
-            .pods
-            .get(key)
-            .filter(|state| state.instances.values().any(Instance::is_scheduled));
+        let state = self.pods.get(key).filter(|state| state.fleet.has_scheduled());
         let Some(state) = state else {
             self.waiting.remove(key);
             return;
@@ -276,15 +317,13 @@ fn place(
     settings: &Settings,
     framework: &v1::FrameworkId,
     state: &mut PodState,
+    shape: usize,
     tables: &mut [Table],
     out: &mut Out,
 ) {
     let StoredPod {
         pod, version, config, ..
     } = state.stored.clone();
-    let mut placed: BTreeMap<&str, usize> = BTreeMap::new();
-    let agents = state.instances.values().filter_map(|i| i.placed.as_ref());
-    agents.for_each(|there| *placed.entry(&there.agent).or_default() += 1);
     let preference = |count: usize, pool: &Pool, index: usize| -> Preference {
         (Reverse(count), pool.room(), Reverse(index))
     };
@@ -292,11 +331,12 @@ fn place(
         .iter()
         .enumerate()
         .map(|(index, table)| {
-            let count = placed.get(table.pool.agent.value.as_str()).copied();
-            preference(count.unwrap_or(0), &table.pool, index)
+            let count = state.fleet.on_agent(&table.pool.agent.value);
+            preference(count, &table.pool, index)
         })
         .collect();
-    for instance in state.instances.values_mut().filter(|i| i.is_scheduled()) {
+    let mut next = state.fleet.next_scheduled(None);
+    while let Some(id) = next {
         // Where the executor of its last run still is; the others may go there.
         let mut passed_over = Vec::new();
         while let Some(first) = preferences.pop() {
@@ -304,34 +344,40 @@ fn place(
             let Some(table) = tables.get_mut(index) else {
                 continue;
             };
-            let pool = &mut table.pool;
-            if let Some(refused) = pool.still_has(&instance.id) {
-                state.offers.refused(pool, vec![refused], out.stamp.wall);
-                if out.stamp.now.saturating_sub(instance.timers.waiting) >= settings.executor_patience {
+            if let Some(refused) = table.pool.still_has(&id) {
+                let unused = UnusedOffer::new(&table.pool, vec![refused], out.stamp.wall);
+                state.offers.refused(unused);
+                let waits = state.fleet.get(&id).map(|instance| instance.timers.waiting);
+                if waits
+                    .is_some_and(|since| out.stamp.now.saturating_sub(since) >= settings.executor_patience)
+                {
                     out.send(Effect::Shutdown {
                         executor: v1::ExecutorId {
-                            value: instance.id.executor_id(),
+                            value: id.executor_id(),
                         },
-                        agent: pool.agent.clone(),
+                        agent: table.pool.agent.clone(),
                     });
                 }
                 passed_over.push(first);
                 continue;
             }
-            match pool.take(&pod, &mut out.chance) {
+            match table.take(&pod, shape, &mut out.chance, out.stamp.wall) {
                 Ok(allocation) => {
                     state.offers.processed = state.offers.processed.saturating_add(1);
                     state.offers.fruitless = false;
-                    (instance.version, instance.config) = (version, config);
-                    let launched = launch(settings, framework, &pod, instance, pool, allocation, out);
+                    let pool = &table.pool;
+                    let launched = state.fleet.change(&id, |instance| {
+                        (instance.version, instance.config) = (version, config);
+                        launch(settings, framework, &pod, instance, pool, allocation, out)
+                    });
                     preferences.push(preference(count + 1, pool, index));
-                    table.operations.push(launched);
+                    table.operations.extend(launched);
                     break;
                 }
                 // No other instance of this pod fits either.
-                Err(refused) => {
+                Err(unused) => {
                     state.offers.fruitless = true;
-                    state.offers.refused(pool, refused, out.stamp.wall);
+                    state.offers.refused(unused);
                 }
             }
         }
@@ -339,6 +385,7 @@ fn place(
         if preferences.is_empty() {
             return;
         }
+        next = state.fleet.next_scheduled(Some(&id));
     }
 }
 

@@ -61,7 +61,7 @@ impl Core {
             return false;
         };
         let state = self.pods.get(name.instance.safe_path());
-        let instance = state.and_then(|state| state.instances.get(&name.instance));
+        let instance = state.and_then(|state| state.fleet.get(&name.instance));
         instance
             .filter(|instance| instance.incarnation == name.incarnation)
             .and_then(|instance| instance.tasks.get(&name.container))
@@ -87,7 +87,7 @@ impl Core {
         self.questions.unanswered = self
             .pods
             .values()
-            .flat_map(|state| state.instances.values())
+            .flat_map(|state| state.fleet.iter())
             .flat_map(live)
             .collect();
         self.questions.pause = self.settings.reconcile_retry;

@@ -1,9 +1,6 @@
 //! How a new configuration replaces an old one (mapping reference, section 19).
 
-use super::{
-    instance::Instance,
-    machine::{DeploymentKind, PodState},
-};
+use super::machine::{DeploymentKind, PodState};
 use crate::pod::model::Upgrade;
 
 /// The instances of a pod, by configuration.
@@ -69,9 +66,8 @@ impl PodState {
             .stored
             .deployment
             .is_some_and(|deployment| deployment.kind == DeploymentKind::Restart);
-        let done = |instance: &&Instance| self.is_current(instance) && self.is_ready(instance);
         rolling.then(|| Progress {
-            done: self.instances.values().filter(done).count(),
+            done: self.fleet.current_ready(),
             wanted: self.stored.pod.scaling.instances as usize,
             stuck: self.stuck(),
         })
@@ -90,7 +86,7 @@ impl PodState {
                 .unwrap_or_else(|| format!("{:?}", failed.condition));
             return Some(why);
         }
-        let waits = self.offers.fruitless && self.instances.values().any(Instance::is_scheduled);
+        let waits = self.offers.fruitless && self.fleet.has_scheduled();
         let unfit = self.offers.latest.back().filter(|_| waits)?;
         Some(format!("no offer fits, {}: {}", unfit.host, unfit.why()))
     }

@@ -184,11 +184,11 @@ impl Core {
     }
 
     pub fn all_instances(&self) -> impl Iterator<Item = &Instance> {
-        self.pods.values().flat_map(|state| state.instances.values())
+        self.pods.values().flat_map(|state| state.fleet.iter())
     }
 
     pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
-        self.pods.get(id.safe_path())?.instances.get(id)
+        self.pods.get(id.safe_path())?.fleet.get(id)
     }
 
     /// Every deployment that is under way, with the pod it concerns.
@@ -216,12 +216,7 @@ impl Core {
 }
 
 fn waiting(state: &PodState, now: std::time::Duration) -> Option<Waiting> {
-    let scheduled = || {
-        state
-            .instances
-            .values()
-            .filter(|instance| instance.is_scheduled())
-    };
+    let scheduled = || state.fleet.scheduled();
     let since = scheduled().map(|instance| instance.since).min()?;
     let mut reasons = BTreeMap::new();
     for unused in &state.offers.latest {
@@ -245,15 +240,20 @@ fn waiting(state: &PodState, now: std::time::Duration) -> Option<Waiting> {
         processed: state.offers.processed,
         unused: state.offers.unused,
         reasons,
-        latest: state.offers.latest.iter().cloned().collect(),
+        latest: state
+            .offers
+            .latest
+            .iter()
+            .map(|unused| (**unused).clone())
+            .collect(),
     })
 }
 
 fn pod_status(state: &PodState, now: Version) -> PodStatus {
     let pod = &state.stored.pod;
     let instances: Vec<InstanceStatus> = state
-        .instances
-        .values()
+        .fleet
+        .iter()
         .map(|instance| instance_status(state.edition_of(instance), instance, now))
         .collect();
     let stable = instances
@@ -301,11 +301,7 @@ fn explain(state: &PodState) -> Option<String> {
             None => rolling,
         });
     }
-    let waiting = state
-        .instances
-        .values()
-        .filter(|instance| instance.is_scheduled())
-        .count();
+    let waiting = state.fleet.scheduled().count();
     let unfit = state.offers.latest.back()?;
     (waiting > 0).then(|| {
         let waiting = match waiting {
