@@ -251,3 +251,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_shape_is_all_that_an_offer_is_asked_for() {
+    let checked = |change: fn(&mut Pod)| {
+        let mut pod = pod(json!([container(0.5, json!([{"name": "w", "hostPort": 80}]))]));
+        change(&mut pod);
+        Shape::of(&pod)
+    };
+    let plain = checked(|_| ());
+    let others: [fn(&mut Pod); 9] = [
+        |pod| pod.role = "other".to_owned(),
+        |pod| pod.scheduling.placement.accepted_resource_roles = vec!["other".to_owned()],
+        |pod| pod.executor_resources.cpus += 1.0,
+        |pod| pod.executor_resources.disk += 1.0,
+        |pod| pod.containers[0].resources.mem += 1.0,
+        |pod| pod.containers[0].resources.gpus += 1,
+        |pod| pod.containers[0].endpoints[0].host_port = Some(81),
+        |pod| pod.containers[0].endpoints[0].name = "v".to_owned(),
+        |pod| pod.containers.push(pod.containers[0].clone()),
+    ];
+    for (index, other) in others.into_iter().enumerate() {
+        assert_ne!(plain, checked(other), "{index}");
+    }
+    let same: [fn(&mut Pod); 2] = [
+        |pod| pod.id = "/q".parse().unwrap(),
+        |pod| pod.containers[0].endpoints[0].container_port = Some(7),
+    ];
+    for (index, same) in same.into_iter().enumerate() {
+        assert_eq!(plain, checked(same), "{index}");
+    }
+}

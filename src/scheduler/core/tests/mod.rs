@@ -3,6 +3,7 @@
 
 mod away;
 mod clocks;
+mod counts;
 mod health;
 mod life;
 mod offers;

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{super::*, world::*};
+use super::{
+    super::{offers::UnusedOffer, *},
+    world::*,
+};
 use crate::mesos::v1;
 
 #[test]
@@ -152,4 +155,37 @@ fn what_came_later_is_placed_beside_what_is_there() {
     );
     let counts: Vec<usize> = spread(&world).into_values().collect();
     assert_eq!(counts, [2, 1, 1]);
+}
+
+#[test]
+fn a_pod_of_a_shape_that_was_refused_is_told_what_was_left_for_it() {
+    let mut world = World::new();
+    world.connect();
+    let named = |id: &str, instances: usize| {
+        let mut pod = definition(instances, "x");
+        pod.id = id.parse().unwrap();
+        Command::Create(pod)
+    };
+    // The first takes all there is but what is refused to the others, who have the same shape.
+    for id in ["/a", "/b", "/c"] {
+        world.command(named(id, 2)).unwrap();
+    }
+    world.offer(3);
+    let queue = world.core.queue(world.now);
+    let told: Vec<(String, usize, u64, u64, Vec<String>)> = queue
+        .iter()
+        .map(|waiting| {
+            let why = waiting.latest.iter().map(UnusedOffer::why).collect();
+            let id = waiting.pod.id.to_string();
+            (id, waiting.count, waiting.processed, waiting.unused, why)
+        })
+        .collect();
+    let why = vec!["needs 0.9 cpus, 0.3 offered".to_owned()];
+    assert_eq!(
+        told,
+        [
+            ("/b".to_owned(), 1, 2, 1, why.clone()),
+            ("/c".to_owned(), 2, 1, 1, why)
+        ]
+    );
 }
