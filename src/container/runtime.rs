@@ -167,7 +167,11 @@ impl Runtime {
             true => Some(false),
             false => None,
         };
+        let hands_over = member.pod.is_some();
         let arrived: Result<bool, LaunchError> = async {
+            if hands_over && watched.is_some() {
+                gate.pass(&plan.member, setup::WATCHED_BY_INIT)?;
+            }
             let (mut at_gate, mut confined) = (false, false);
             loop {
                 if let (true, true, Some(watched)) = (at_gate, confined, watched)
@@ -186,6 +190,9 @@ impl Runtime {
                             self.tell_unwatched(reached.value);
                         }
                         watched = Some(reached.value == 0);
+                        if hands_over {
+                            gate.pass(&plan.member, setup::WATCHED_BY_INIT)?;
+                        }
                     }
                     setup::FORKED => match Heir::of(&member.process, reached.value) {
                         Some(heir) => member.heir = Some(heir),

@@ -50,6 +50,8 @@ use crate::sys::init_format::{DEFAULT_SIGNALS, FORK, HOLD, SEIZE, STAY, TELL};
 
 /// The byte that lets a process go on at its gate, to its exec.
 pub(super) const RELEASED: u8 = b'r';
+/// The byte that lets a task's predecessor hand over to it: from here on its init traces whom it makes.
+pub(super) const WATCHED_BY_INIT: u8 = b'w';
 /// The byte that lets what was executed begin.
 pub(super) const BEGUN: u8 = b'b';
 

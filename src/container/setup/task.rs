@@ -11,7 +11,7 @@ use libc::{
     SYS_setns, SYS_setresgid, SYS_setresuid, SYS_setsid, SYS_umask, SYS_write,
 };
 
-use super::{AT_EXEC, AT_GATE, AT_TERMINAL, Confinement, FORKED, RELEASED, Task, Writer};
+use super::{AT_EXEC, AT_GATE, AT_TERMINAL, Confinement, FORKED, RELEASED, Task, WATCHED_BY_INIT, Writer};
 use crate::{
     container::{
         error::EXEC,
@@ -103,6 +103,10 @@ impl Writer {
             .filter
             .as_ref()
             .is_none_or(|program| program.lets_hand_over);
+        // One born before its init traces us would not be held at its exec.
+        if task.gate {
+            op!(self, "wait to be watched"; WAIT, u32::from(WATCHED_BY_INIT));
+        }
         op!(self, "close what is ours"; CLOSE_REST);
         if early {
             self.filter_at_last(confinement);
