@@ -141,7 +141,7 @@ fn each_broken_rule_is_named_with_its_place() {
             "contained in the container endpoints",
         ),
         (
-            json!({"networks": [{"mode": "container/bridge"}],
+            json!({"networks": [{"name": "n"}],
                 "containers": two(json!({"endpoints": [{"name": "w"}], "healthCheck": {"tcp": {"endpoint": "w"}}}))}),
             "/containers(1)/healthCheck/tcp/endpoint",
             "`w` has no port that could be checked",
