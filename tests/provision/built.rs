@@ -211,7 +211,8 @@ fn i_15_volumes_are_fresh_and_the_member_s_own() {
 
 #[test]
 fn i_15_k_13_a_kill_sends_the_image_s_stop_signal() {
-    let trap = "trap 'echo usr1; exit' USR1; trap 'echo term; exit' TERM; while :; do sleep 0.1; done";
+    let trap =
+        "trap 'echo usr1; exit' USR1; trap 'echo term; exit' TERM; echo ready; while :; do sleep 0.1; done";
     let config = json!({"Cmd": ["/bin/sh", "-c", trap], "StopSignal": "SIGUSR1"});
     let place = Place::new();
     let reference = place.layout("layout", &image(&config, Layer::new()));
@@ -219,6 +220,10 @@ fn i_15_k_13_a_kill_sends_the_image_s_stop_signal() {
     let work = tempfile::tempdir().unwrap();
     let agent = started(place.agent(), work.path(), [web]);
     agent.wait_told(&["web"], TaskRunning).unwrap();
+    // It runs from its exec on; the shell needs a moment more.
+    until("the traps are set", || {
+        stdout(work.path(), "web").is_some_and(|text| text == "ready\n")
+    });
     let patient = KillPolicy {
         grace_period: Some(podling::mesos::v1::DurationInfo {
             nanoseconds: 60_000_000_000,
@@ -227,7 +232,7 @@ fn i_15_k_13_a_kill_sends_the_image_s_stop_signal() {
     agent.kill_with("web", Some(patient)).unwrap();
     let outcome = agent.finish();
     assert_eq!(last(&outcome, "web").state(), TaskKilled);
-    assert_eq!(stdout(work.path(), "web").unwrap(), "usr1\n");
+    assert_eq!(stdout(work.path(), "web").unwrap(), "ready\nusr1\n");
 }
 
 #[test]
