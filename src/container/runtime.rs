@@ -83,6 +83,11 @@ impl Runtime {
         })
     }
 
+    /// Whether members are made without root's privileges.
+    pub fn is_rootless(&self) -> bool {
+        self.common.rootless
+    }
+
     /// Where the operator keeps seccomp profiles: `default.json` replaces the built-in one, others are named by tasks.
     pub fn with_seccomp_profiles(mut self, directory: PathBuf) -> Self {
         self.common.filters = Filters::from_directory(directory);

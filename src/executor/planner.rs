@@ -128,7 +128,9 @@ impl Planner {
             container_ip: self.ip.map(|ip| ip.to_string()),
             users,
             cgroup,
-            cgroup_view: view,
+            // Without privileges trees are taken by path, which these lose with the host's mounts. Its names and mounts
+            // agree as well.
+            cgroup_view: view.filter(|_| !runtime.is_rootless()),
             oom_score_adj,
             ..plan::Context::default()
         };
