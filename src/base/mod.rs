@@ -1,5 +1,7 @@
-//! What everything else stands on: small, and knowing nothing of pods.
+//! Small things that everything may stand on: they know nothing of pods.
 
+pub mod entrusted;
 pub mod private;
 pub mod remove;
 pub mod trust;
+pub mod umask;

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use self::failure::{Ended, Failure};
-use crate::version::VERSION;
+use crate::{base, version::VERSION};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -99,6 +99,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    // An agent makes sandboxes that members of other users walk through, and starts executors of strangers.
+    if !matches!(cli.command, Command::Up(_) | Command::Loopback(_)) {
+        base::umask::close();
+    }
     match cli.run() {
         Ok(code) => code,
         Err(failure) => {

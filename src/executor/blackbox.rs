@@ -13,6 +13,7 @@ use std::{
 use rustix::fs::{self, FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::crash;
 use crate::{
     group::{Effect, Event, ExitStatus, Limit, MemberSignal},
     mesos::v1,
@@ -352,6 +353,7 @@ impl BlackBox {
                 self.file = None;
             }
         }
+        crash::tell_black_box(self.file.as_ref());
     }
 }
 

@@ -32,7 +32,7 @@ use std::{
 };
 
 use self::{config::Effective, environment::Environment};
-use crate::{sys, version::VERSION};
+use crate::{base, sys, version::VERSION};
 
 const HELP: &str = "\
 podling-executor runs the task groups that a Mesos agent gives it.
@@ -66,6 +66,8 @@ pub fn main() -> ExitCode {
             _ => {}
         }
     }
+    crash::end_on_panic(start);
+    base::umask::close();
     match live(start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

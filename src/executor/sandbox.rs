@@ -113,12 +113,18 @@ impl Sandbox {
     }
 
     fn subdirectory(&self, name: &str, mode: Mode) -> Result<OwnedFd, SandboxError> {
-        match fs::mkdirat(&self.directory, name, mode) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        let made = match fs::mkdirat(&self.directory, name, mode) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(errno) => return Err(self.failed("make", name, errno)),
+        };
+        let directory = fs::openat(&self.directory, name, DIRECTORY, Mode::empty())
+            .map_err(|errno| self.failed("open", name, errno))?;
+        if made {
+            // Whatever our umask is.
+            fs::fchmod(&directory, mode).map_err(|errno| self.failed("open up", name, errno))?;
         }
-        fs::openat(&self.directory, name, DIRECTORY, Mode::empty())
-            .map_err(|errno| self.failed("open", name, errno))
+        Ok(directory)
     }
 
     fn failed(&self, step: &'static str, name: impl Into<String>, errno: Errno) -> SandboxError {

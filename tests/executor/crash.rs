@@ -83,3 +83,49 @@ fn n_3_a_crash_between_any_two_effects_leaves_no_process() {
     // STARTING, prepare, release, RUNNING, KILLING, stop, KILLED and forget for each, at least.
     assert!(crashes >= 16, "{crashes} crash points");
 }
+
+/// L7: a mistake of ours is told and is the end, at once, of everything.
+#[test]
+fn l_7_g_10_a_panic_is_told_in_the_black_box_and_members_die() {
+    let crashed = |history: &podling::loopback::agent::History| {
+        history.when(|what| matches!(what, What::Exited { .. })).is_some()
+    };
+    // The first point that is reached by the kill of a member that runs.
+    for point in 1.. {
+        let sleeper = Sleeper::new();
+        let (run, place) = (Place::new(), Place::new());
+        let agent = agent()
+            .work_dir(place.path())
+            .env("PODLING_CRASH_BEFORE_EFFECT", &format!("panic:{point}"))
+            .env("PODLING_RUN_DIR", run.path().to_str().unwrap())
+            .task_group(group([sleeper.task("a")]))
+            .start()
+            .unwrap();
+        let sandbox = agent.sandbox().to_owned();
+        agent
+            .wait_for("the panic, or RUNNING", |history| {
+                crashed(history) || history.all_told(&["a"], TaskRunning)
+            })
+            .unwrap();
+        let ran = agent.history().all_told(&["a"], TaskRunning) && !crashed(&agent.history());
+        if ran {
+            agent.kill("a").unwrap();
+        }
+        let outcome = agent.finish();
+        assert!(sleeper.is_gone(), "{point}");
+        clean_up_after(run.path());
+        let signal = std::os::unix::process::ExitStatusExt::signal(&outcome.exit.unwrap());
+        assert_eq!(signal, Some(libc::SIGABRT), "{point}\n{}", outcome.history);
+        let told = std::fs::read_to_string(sandbox.join(".podling/blackbox.jsonl")).unwrap();
+        let end: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+        assert_eq!(end["cause"], "panic", "{told}");
+        let message = end["message"].as_str().unwrap();
+        assert!(
+            message.contains("src/executor/crash.rs:") && message.contains("a crash point"),
+            "{message}"
+        );
+        if ran {
+            break;
+        }
+    }
+}

@@ -159,7 +159,13 @@ fn sandbox_ownership_e_06_e_12_the_sandbox_is_the_task_users() {
     let metadata = own.metadata().unwrap();
     assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (nobody, 0o750));
     for file in ["stdout", "stderr", "file"] {
-        assert_eq!(own.join(file).metadata().unwrap().uid(), nobody, "{file}");
+        let found = own.join(file).metadata().unwrap();
+        // Whatever the executor's umask is, and with the member's own.
+        assert_eq!((found.uid(), found.mode() & 0o777), (nobody, 0o644), "{file}");
+    }
+    for directory in ["tasks", "containers"] {
+        let found = sandbox.join(directory).metadata().unwrap();
+        assert_eq!(found.mode() & 0o777, 0o755, "{directory}");
     }
 }
 

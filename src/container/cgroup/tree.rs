@@ -112,10 +112,22 @@ impl Node {
     pub(super) fn create(&self, name: &str) -> Result<Node, CgroupError> {
         let path = self.path.join(name);
         match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) => self.open_below(Path::new(name)).inspect_err(|_| {
-                // Ours and new: nobody else is in it.
-                let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR);
-            }),
+            Ok(()) => self
+                .open_below(Path::new(name))
+                .and_then(|node| {
+                    // Members look up their limits, whoever they are and whatever our umask is.
+                    let readable =
+                        rustix::fs::chmodat(&self.fd, name, Mode::from_raw_mode(0o755), AtFlags::empty());
+                    readable.map_err(|errno| CgroupError::Create {
+                        path: path.clone(),
+                        source: errno.into(),
+                    })?;
+                    Ok(node)
+                })
+                .inspect_err(|_| {
+                    // Ours and new: nobody else is in it.
+                    let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR);
+                }),
             Err(Errno::EXIST) => Err(CgroupError::Exists { path }),
             Err(errno) => Err(CgroupError::Create {
                 path,

@@ -18,6 +18,7 @@ use super::{
     profile::{Action, ArgTest, Comparison, Condition, Profile, Rule},
     syscalls::Arch,
 };
+use crate::base::entrusted;
 
 const MAX_BYTES: u64 = 1 << 20;
 const MAX_RULES: usize = 1024;
@@ -60,9 +61,12 @@ pub fn load(directory: &Path, name: &str) -> Result<Profile, SeccompError> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(not_a_file("not a regular file"));
     }
+    let file = File::from(file);
+    file.metadata()
+        .and_then(|found| entrusted::check(&found))
+        .map_err(read_error)?;
     let mut text = Vec::new();
-    File::from(file)
-        .take(MAX_BYTES + 1)
+    file.take(MAX_BYTES + 1)
         .read_to_end(&mut text)
         .map_err(read_error)?;
     parse(&text).map_err(|source| SeccompError::Parse {

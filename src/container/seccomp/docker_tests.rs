@@ -130,6 +130,21 @@ fn z_06_a_profile_name_never_leads_out_of_the_directory() {
     ));
 }
 
+#[test]
+fn s6_a_profile_that_others_may_write_is_refused_by_name() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("own.json");
+    std::fs::write(&path, r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#).unwrap();
+    load(place.path(), "own.json").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o662)).unwrap();
+    let error = load(place.path(), "own.json").unwrap_err().to_string();
+    assert!(
+        error.contains(path.to_str().unwrap()) && error.contains("chmod go-w"),
+        "{error}"
+    );
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_the_reader_fail(

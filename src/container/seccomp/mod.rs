@@ -31,7 +31,7 @@ pub use syscalls::Arch;
 pub enum SeccompError {
     #[error("seccomp profile name {name:?} is not a plain file name")]
     Name { name: String },
-    #[error("seccomp profile {name:?}: cannot read {}", path.display())]
+    #[error("seccomp profile {name:?}: cannot read {}: {source}", path.display())]
     Read {
         name: String,
         path: PathBuf,

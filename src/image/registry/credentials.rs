@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io::Read as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -10,6 +11,8 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::base::entrusted;
 
 const MAX_CONFIG: usize = 1 << 20;
 const MAX_HELPER_OUTPUT: u64 = 64 << 10;
@@ -161,7 +164,12 @@ impl Credentials {
     /// Reads a configuration file.
     pub fn load(path: &Path) -> Result<Credentials, CredentialError> {
         let path = path.to_owned();
-        match std::fs::read(&path) {
+        let text = entrusted::open(&path).and_then(|file| {
+            let mut text = Vec::new();
+            file.take(MAX_CONFIG as u64 + 1).read_to_end(&mut text)?;
+            Ok(text)
+        });
+        match text {
             Ok(text) => Credentials::parse(&text).map_err(|error| CredentialError::File {
                 path,
                 source: Box::new(error),
@@ -330,6 +338,20 @@ mod tests {
             user: user.into(),
             password: password.into(),
         })
+    }
+
+    #[test]
+    fn i5_s6_credentials_that_others_may_write_are_refused_by_name() {
+        use std::{error::Error as _, os::unix::fs::PermissionsExt as _};
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("config.json");
+        std::fs::write(&path, "{}").unwrap();
+        Credentials::load(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let error = Credentials::load(&path).unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        let why = error.source().unwrap().to_string();
+        assert!(why.contains("chmod go-w"), "{why}");
     }
 
     #[test]
