@@ -21,6 +21,7 @@ mod mapped;
 mod member;
 pub mod plan;
 mod pod;
+pub mod policy;
 mod prepare;
 mod process;
 mod program;

@@ -20,6 +20,7 @@ use super::{
     plan::{
         CapabilitySet, EXECUTORS_OWN, MountSource, Network, Output, PidNamespace, Plan, Rootfs, UserSpec,
     },
+    policy::Wish,
     program,
     setup::{ClosedWay, Confinement, Prepared, PreparedMount, Source, Streams},
     tree::{self, Ownership, Tree},
@@ -61,6 +62,9 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common, ipc: Option<&Ipc>) -> R
     }
     let identity = identity(plan, files.as_ref().map(AsFd::as_fd), rootless)?;
     let outside = outside(plan, &identity, rootless)?;
+    if outside.uid == 0 && !rootless {
+        allowed(plan, "command.user", &Wish::Root)?;
+    }
 
     // E-06: the sandbox is the member's own, and nobody else's to read.
     let owner = Ownership {
@@ -113,9 +117,22 @@ pub(super) fn prepare(plan: &Arc<Plan>, common: &Common, ipc: Option<&Ipc>) -> R
     };
     let mut mounts = Vec::with_capacity(plan.mounts.len());
     for mount in &plan.mounts {
+        let step = || format!("{}: {}", mount.field, describe(&mount.source));
+        let found = match &mount.source {
+            // What links make of it counts for the policy, and no other link comes between.
+            MountSource::Host(path) => {
+                let path = path.canonicalize().map_err(failed(step()))?;
+                if mount.is_of_task() {
+                    let (path, read_only) = (path.as_path(), mount.read_only);
+                    allowed(plan, &mount.field, &Wish::HostVolume { path, read_only })?;
+                }
+                Some(MountSource::Host(path))
+            }
+            _ => None,
+        };
         let made = sources
-            .take(&mount.source, mount.read_only)
-            .map_err(failed(format!("{}: {}", mount.field, describe(&mount.source))))?;
+            .take(found.as_ref().unwrap_or(&mount.source), mount.read_only)
+            .map_err(failed(step()))?;
         mounts.push(made);
     }
     // In the member's own view of the host only; an ordinary user has no members of other users.
@@ -193,6 +210,14 @@ fn closed_way(sandbox: &Path, user: &Identity) -> std::io::Result<Option<ClosedW
         }
     }
     Ok(None)
+}
+
+/// The policy once more, of what has been found out.
+fn allowed(plan: &Plan, field: &str, wish: &Wish<'_>) -> Result<(), LaunchError> {
+    plan.policy.verdict(wish).map_err(|refusal| {
+        let text = format!("{field}: {refusal}");
+        LaunchError::new(&plan.member, Problem::Invalid(text))
+    })
 }
 
 /// Directories above a sandbox belong to whoever we are.
@@ -395,7 +420,7 @@ impl Sources<'_> {
                 (directory, Source::Tree(tree))
             }
             MountSource::Host(path) => {
-                let (directory, tree) = tree(&tree::open(path)?)?;
+                let (directory, tree) = tree(&tree::open_real(path)?)?;
                 (directory, Source::Tree(tree.mapped(self.users)?))
             }
             MountSource::Opened(place) => {

@@ -31,6 +31,17 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     )?)
 }
 
+/// The same of a path that has no links any more.
+pub(super) fn open_real(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat2(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )?)
+}
+
 fn open_below(base: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat2(
         base,
@@ -95,18 +106,27 @@ pub(super) fn own(place: BorrowedFd<'_>, ownership: Ownership) -> io::Result<()>
 /// Opens a file below `base` for appending, making it if it is missing. Only a regular file will do: a FIFO would
 /// wait for its other end, and a link would lead elsewhere.
 pub(super) fn append(base: BorrowedFd<'_>, path: &Path, uid: u32, gid: u32) -> io::Result<OwnedFd> {
-    let file = rustix::fs::openat2(
-        base,
-        path,
-        OFlags::WRONLY
-            | OFlags::APPEND
-            | OFlags::CREATE
-            | OFlags::NONBLOCK
-            | OFlags::NOCTTY
-            | OFlags::CLOEXEC,
-        Mode::from_raw_mode(0o644),
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-    )?;
+    let open = |more: OFlags| {
+        rustix::fs::openat2(
+            base,
+            path,
+            OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | more,
+            match more.is_empty() {
+                true => Mode::empty(),
+                false => Mode::from_raw_mode(0o600),
+            },
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+        )
+    };
+    let file = match open(OFlags::CREATE | OFlags::EXCL) {
+        Ok(file) => {
+            // Whatever our umask is.
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
+            file
+        }
+        Err(rustix::io::Errno::EXIST) => open(OFlags::empty())?,
+        Err(errno) => return Err(errno.into()),
+    };
     let stat = rustix::fs::fstat(&file)?;
     if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
         return Err(io::Error::other("not a regular file"));

@@ -26,6 +26,8 @@ pub struct Planner {
     users: Option<Arc<MappedUsers>>,
     provisioner: Provisioner,
     ip: Option<IpAddr>,
+    /// The agent has put us into a network (N-01).
+    network_of_agent: bool,
     sandbox: Sandbox,
     /// Task and container of the members that are there.
     members: HashMap<MemberId, (String, String)>,
@@ -54,6 +56,7 @@ impl Planner {
             users: None,
             provisioner: Provisioner::new(config, name, private),
             ip,
+            network_of_agent: is_apart(),
             sandbox,
             members: HashMap::new(),
         }
@@ -125,6 +128,7 @@ impl Planner {
         let context = plan::Context {
             sandbox,
             group: group.0.to_string(),
+            network_of_agent: self.network_of_agent,
             container_ip: self.ip.map(|ip| ip.to_string()),
             users,
             cgroup,
@@ -174,6 +178,13 @@ impl Planner {
         self.provisioner.finish().await;
         self.cgroups.release();
     }
+}
+
+/// Whether our network is another than that of the first process that we see, which is the host's unless the agent hides
+/// that from us. What an executor asks for by name says nothing: an agent may not know of networks at all.
+fn is_apart() -> bool {
+    let network = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net"));
+    matches!((network("self"), network("1")), (Ok(own), Ok(first)) if own != first)
 }
 
 fn failed(message: String) -> Failure {

@@ -196,7 +196,7 @@ fn causes(place: &Place) -> Vec<Cause> {
         ),
         cause(
             "a capability the operator forbids",
-            "SYS_ADMIN is not allowed by the operator",
+            "SYS_ADMIN: this node's policy `standard` does not allow it; `allowed_capabilities`",
             Invalid,
             Box::new(|t| {
                 linux(t).effective_capabilities = Some(CapabilityInfo {

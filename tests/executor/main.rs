@@ -10,6 +10,7 @@ mod execve;
 mod hostile;
 mod life;
 mod places;
+mod policy;
 mod samples;
 mod session;
 mod shutdown;

@@ -1,6 +1,13 @@
 //! Members without an image: they see the host's root.
 
-use podling::group::ExitStatus;
+use podling::{
+    container::{
+        plan::{self, Defaults},
+        policy::{Policy, Preset},
+    },
+    group::ExitStatus,
+    mesos::v1,
+};
 
 use crate::support::{World, exec, shell};
 
@@ -128,4 +135,65 @@ async fn s1_z_04_z_05_z_06_the_defaults_as_seen_from_inside() {
     assert_eq!(field("SigIgn"), "0000000000000000");
     // The listing itself has one more open.
     assert!(status.ends_with("0022\n0\n1\n2\n3"), "{status}");
+}
+
+/// What the kernel shows on the host's root is not the member's to change, whatever else is; it needs no capability.
+#[tokio::test]
+async fn s3_host_side_doors_of_a_root_on_the_host_s_root_are_shut() {
+    // Asked, not done: a successful write to some of these would be felt by the machine.
+    let line = "for p in /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /proc/sys/fs/suid_dumpable \
+                /proc/sysrq-trigger /sys /sys/kernel /dev; do [ -w $p ] && echo $p; done; true";
+    let world = World::new();
+    assert_eq!(world.shell(line).await.said(), "");
+    let weak = World::weakened(&[
+        "make /proc/sys/kernel read-only",
+        "make /proc/sys/fs read-only",
+        "make /proc/sysrq-trigger read-only",
+        "make /sys read-only",
+        "make /dev read-only",
+    ]);
+    let open = weak.shell(line).await;
+    for door in [
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sys/fs/suid_dumpable",
+        "/proc/sysrq-trigger",
+        "/sys/kernel",
+        "/dev",
+    ] {
+        // Not every kernel has them all.
+        let there = std::path::Path::new(door).exists();
+        let said = open.said();
+        assert_eq!(
+            said.lines().any(|line| line == door),
+            there,
+            "the trap for {door}: {said}"
+        );
+    }
+    // What people do write to.
+    let line = "for p in /proc/sys/vm/swappiness /proc/self/oom_score_adj /dev/null /dev/shm /tmp; do \
+                [ -w $p ] || echo $p; done; echo x > /dev/null; echo x > /dev/shm/podling-$$ && rm /dev/shm/podling-$$";
+    assert_eq!(world.shell(line).await.said(), "");
+}
+
+/// Who may mount could undo it, and may be there for that.
+#[tokio::test]
+async fn s3_host_side_doors_are_no_obstacle_for_who_may_mount() {
+    let world = World::new();
+    let mut task = shell("[ -w /proc/sys/kernel/core_pattern ] && echo open");
+    task.container = Some(v1::ContainerInfo {
+        r#type: v1::container_info::Type::Mesos.into(),
+        linux_info: Some(v1::LinuxInfo {
+            bounding_capabilities: Some(v1::CapabilityInfo {
+                capabilities: vec![v1::capability_info::Capability::SysAdmin as i32],
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    let defaults = Defaults {
+        policy: Policy::of(Preset::Mesos),
+        ..Defaults::default()
+    };
+    let plan = plan::member(&task, None, &world.context(), &defaults).unwrap();
+    assert_eq!(world.run(plan).await.said(), "open");
 }

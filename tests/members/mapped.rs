@@ -14,6 +14,7 @@ use podling::{
             self, Command, Context, Defaults, IpcNamespace, Mount, MountSource, Network, PidNamespace, Plan,
             Rootfs, Target, Terminal, UserSpec,
         },
+        policy::{Policy, Preset},
     },
     mesos::v1,
 };
@@ -245,6 +246,7 @@ async fn z_10_users_that_are_none_of_them_are_refused_by_name() {
     );
     // A file system that cannot show them so is named, too.
     let [mut plan, _] = plans(&world, &shell("true"));
+    plan.policy = Policy::of(Preset::Mesos);
     plan.mounts.push(Mount {
         source: MountSource::Host(Path::new("/proc/self").into()),
         target: Target::Root("volume".into()),

@@ -18,8 +18,9 @@ use crate::{
         cgroup,
         host::{self, Facts, Finding, Grade},
         janitor::{self, Report},
+        policy::Preset,
     },
-    executor::config::Effective,
+    executor::config::{Effective, show},
     image,
 };
 
@@ -70,11 +71,16 @@ impl CheckCommand {
     fn run(self) -> Ended {
         // As the executors of this node would be.
         let variables: Vec<_> = std::env::vars_os().collect();
-        let (cgroups, settings) = match Effective::load(&variables) {
-            Ok(effective) => (effective.config.cgroups.clone(), settings(&effective, &variables)),
-            Err(error) => (cgroup::Config::default(), broken(&Failure::from(error))),
+        let (cgroups, settings, policy) = match Effective::load(&variables) {
+            Ok(effective) => (
+                effective.config.cgroups.clone(),
+                settings(&effective, &variables),
+                Some(policy(&effective)),
+            ),
+            Err(error) => (cgroup::Config::default(), broken(&Failure::from(error)), None),
         };
         let mut findings = vec![settings];
+        findings.extend(policy);
         findings.extend(host::findings(&Facts::gather(&cgroups)));
         networks::findings(&mut findings)?;
         let overall = host::overall(&findings);
@@ -113,6 +119,35 @@ fn settings(effective: &Effective, variables: &[(OsString, OsString)]) -> Findin
         },
         found,
         consequence: (!slips.is_empty()).then_some("a setting that somebody wanted has no effect"),
+    }
+}
+
+/// What tasks may ask for, in the words of the settings.
+fn policy(effective: &Effective) -> Finding {
+    let policy = &effective.config.members.defaults.policy;
+    let may = |allowed: bool, what: &str| match allowed {
+        true => what.to_owned(),
+        false => format!("no {what}"),
+    };
+    let found = [
+        format!(
+            "{}: capabilities {}",
+            policy.preset.name(),
+            show::capabilities(policy.capabilities())
+        ),
+        format!("seccomp {}", show::filters(policy.filters())),
+        format!("host volumes {}", show::host_volumes(&policy.host_volumes())),
+        may(policy.host_network(), "host network"),
+        may(policy.host_ipc(), "host IPC"),
+        may(policy.shared_pid(), "shared pid"),
+        may(policy.root(), "root"),
+    ];
+    Finding {
+        name: "policy",
+        grade: Grade::Good,
+        found: found.join("; "),
+        consequence: (policy.preset == Preset::Mesos)
+            .then_some("who may launch tasks here may be root of this node; `policy` says so"),
     }
 }
 

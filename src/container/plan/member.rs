@@ -12,6 +12,7 @@ use crate::{
     container::{
         cgroup::{MemberCgroup, View},
         mapped::MappedUsers,
+        policy::{self, Policy},
     },
     mesos::v1,
 };
@@ -26,6 +27,8 @@ pub struct Context {
     pub rootfs: Rootfs,
     /// The group's network namespace, if it has one.
     pub network: Option<Arc<OwnedFd>>,
+    /// The executor's own network is not the host's: the agent has put it into another.
+    pub network_of_agent: bool,
     /// Users of members' own.
     pub users: Option<Arc<MappedUsers>>,
     pub container_ip: Option<String>,
@@ -49,6 +52,7 @@ impl Default for Context {
             group: String::new(),
             rootfs: Rootfs::Host,
             network: None,
+            network_of_agent: false,
             users: None,
             container_ip: None,
             hostname: None,
@@ -66,10 +70,10 @@ impl Default for Context {
 /// What the operator decides for all members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
-    /// Z-04: for tasks that ask for none in particular.
-    pub capabilities: CapabilitySet,
-    /// Z-03: what a task may ask for at most.
-    pub allowed_capabilities: CapabilitySet,
+    /// Z-04: for tasks that ask for none in particular; without, Docker's as far as the policy goes.
+    pub capabilities: Option<CapabilitySet>,
+    /// Z-03 and more: what a task may ask for at most.
+    pub policy: Policy,
     /// Z-05
     pub no_new_privileges: bool,
     /// Z-06: filter members that name no profile.
@@ -86,8 +90,8 @@ pub struct Defaults {
 impl Default for Defaults {
     fn default() -> Self {
         Self {
-            capabilities: CapabilitySet::DOCKER,
-            allowed_capabilities: CapabilitySet(u64::MAX),
+            capabilities: None,
+            policy: Policy::default(),
             no_new_privileges: true,
             seccomp: true,
             image_user: true,
@@ -95,6 +99,15 @@ impl Default for Defaults {
             devices: Vec::new(),
             umask: 0o022,
         }
+    }
+}
+
+impl Defaults {
+    /// What a member gets whose task asks for no capabilities. What the operator says is given even if no task may
+    /// ask for it.
+    pub(super) fn given_capabilities(&self) -> CapabilitySet {
+        self.capabilities
+            .unwrap_or_else(|| CapabilitySet::DOCKER.and(self.policy.capabilities()))
     }
 }
 
@@ -123,6 +136,26 @@ const READ_ONLY: [&str; 5] = [
     "proc/sys",
     "proc/sysrq-trigger",
 ];
+
+/// What a member on the host's root may look at only: through these user 0 alone makes the kernel act on the whole
+/// machine. Settings of memory and network stay, which people do change.
+const READ_ONLY_OF_HOST: [&str; 12] = [
+    "proc/acpi",
+    "proc/bus",
+    "proc/fs",
+    "proc/irq",
+    "proc/scsi",
+    "proc/sys/debug",
+    "proc/sys/dev",
+    "proc/sys/fs",
+    "proc/sys/kernel",
+    "proc/sysrq-trigger",
+    "sys",
+    "dev",
+];
+
+/// Who may mount could undo that, and may need what it keeps away.
+const SYS_ADMIN: u32 = 21;
 
 /// I-16: name, major, minor.
 const DEVICES: [(&str, u32, u32); 6] = [
@@ -194,20 +227,25 @@ pub fn member(
     if let Some(shm) = shared_memory(&namespaces.ipc, own_root) {
         mounts.insert(0, shm);
     }
-    let fixed = |list: &[&str]| list.iter().filter(|_| own_root).map(PathBuf::from).collect();
+    let capabilities = identity::capabilities(linux, defaults)?;
+    let read_only: &[&str] = match own_root {
+        true => &READ_ONLY,
+        false if capabilities.bounding.contains(SYS_ADMIN) => &[],
+        false => &READ_ONLY_OF_HOST,
+    };
     let devices = DEVICES.iter().map(|&(name, major, minor)| Device {
         name: name.into(),
         major,
         minor,
         mode: 0o666,
     });
-    Ok(Plan {
+    let plan = Plan {
         member: task.name.clone(),
         command: command::plan(task.command.as_ref(), image)?,
         environment: environment.variables,
         cwd,
         user: identity::user(task.command.as_ref(), image, defaults)?,
-        capabilities: identity::capabilities(linux, defaults)?,
+        capabilities,
         no_new_privileges: defaults.no_new_privileges,
         seccomp: seccomp(linux, defaults)?,
         rlimits: isolation::rlimits(container.and_then(|container| container.rlimit_info.as_ref()))?,
@@ -216,8 +254,8 @@ pub fn member(
         rootfs: context.rootfs.clone(),
         sandbox: context.sandbox.clone(),
         mounts,
-        masked_paths: fixed(&MASKED),
-        read_only_paths: fixed(&READ_ONLY),
+        masked_paths: MASKED.iter().filter(|_| own_root).map(PathBuf::from).collect(),
+        read_only_paths: read_only.iter().map(PathBuf::from).collect(),
         devices: devices
             .filter(|_| own_root)
             .chain(defaults.devices.iter().cloned())
@@ -231,7 +269,10 @@ pub fn member(
         stdout: context.stdout.clone(),
         stderr: context.stderr.clone(),
         notes: environment.notes,
-    })
+        policy: defaults.policy.clone(),
+    };
+    policy::judge(task, &plan, context, &defaults.policy)?;
+    Ok(plan)
 }
 
 fn refuse_unsupported(task: &v1::TaskInfo) -> Result<(), PlanError> {

@@ -17,6 +17,7 @@ use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
 use super::{
     cgroup::{MemberCgroup, View},
     mapped::MappedUsers,
+    policy::Policy,
 };
 use crate::mesos::v1;
 
@@ -48,6 +49,7 @@ pub struct Plan {
     pub mounts: Vec<Mount>,
     /// Paths that read as nothing; only with a root file system of its own.
     pub masked_paths: Vec<PathBuf>,
+    /// With the host's root, of what the kernel shows there.
     pub read_only_paths: Vec<PathBuf>,
     /// Nodes of `/dev`; only with a root file system of its own.
     pub devices: Vec<Device>,
@@ -64,6 +66,8 @@ pub struct Plan {
     pub stderr: Output,
     /// Said on the member's stderr before it starts (E-02).
     pub notes: Vec<String>,
+    /// What it is held against once more when names have been looked up.
+    pub policy: Policy,
 }
 
 impl Plan {
@@ -181,6 +185,13 @@ pub struct Mount {
     pub read_only: bool,
     /// The definition's name for it, in sentences.
     pub field: String,
+}
+
+impl Mount {
+    /// The task asks for it; others are the node's own doing.
+    pub fn is_of_task(&self) -> bool {
+        self.field.starts_with("container.")
+    }
 }
 
 #[derive(Debug, Clone)]

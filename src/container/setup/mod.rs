@@ -22,6 +22,7 @@ macro_rules! open {
 }
 
 mod blocks;
+mod host;
 mod task;
 mod tree;
 

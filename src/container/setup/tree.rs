@@ -50,6 +50,7 @@ impl Writer {
         let place = self.script.text("/proc")?;
         let place = open!(self, "open /proc"; SYS_openat, libc::AT_FDCWD, place, directory);
         self.attach("mount /proc", proc, place);
+        self.protect_host(plan)?;
         let place = match &prepared.closed {
             None => {
                 let place = self.script.path(&plan.sandbox)?;
@@ -322,13 +323,26 @@ impl Writer {
             let Some((base, rest, directory)) = locate(path, root) else {
                 continue;
             };
-            let step = format!("make /{} read-only", path.display());
-            let place = self.find(step.clone(), base, &rest, directory, 3)?;
-            let flags = CLONE_TREE | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u32;
-            let tree = open!(self, step.clone(); SYS_open_tree, place, self.empty, flags);
-            self.set_read_only(step.clone(), tree, true);
-            self.attach_only(step, tree, place);
+            self.read_only_at(path, base, &rest, directory)?;
         }
+        Ok(())
+    }
+
+    /// A place below a file system that we made, on this kernel or not.
+    pub(super) fn read_only_below(&mut self, path: &Path, base: Base, rest: &Path) -> io::Result<()> {
+        let Ok(found) = Path::new("/").join(path).metadata() else {
+            return Ok(());
+        };
+        self.read_only_at(path, base, rest, found.is_dir())
+    }
+
+    fn read_only_at(&mut self, path: &Path, base: Base, rest: &Path, directory: bool) -> io::Result<()> {
+        let step = format!("make /{} read-only", path.display());
+        let place = self.find(step.clone(), base, rest, directory, 3)?;
+        let flags = CLONE_TREE | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u32;
+        let tree = open!(self, step.clone(); SYS_open_tree, place, self.empty, flags);
+        self.set_read_only(step.clone(), tree, true);
+        self.attach_only(step, tree, place);
         Ok(())
     }
 }

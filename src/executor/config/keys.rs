@@ -5,13 +5,15 @@ use std::fmt;
 use super::{
     Config, NetworkSetting,
     words::{
-        absolute, capabilities, devices, list, number, positive, show_capabilities, show_devices, truth,
+        absolute, capabilities, devices, filters, host_volumes, list, number, or_policy, positive,
+        show_capabilities, show_devices, show_filters, show_host_volumes, show_or_policy, truth,
     },
 };
 use crate::{
     container::{
         IdRange,
         cgroup::{Bound, Placement},
+        policy::{Policy, Preset},
     },
     executor::logging,
     image::{DevicePolicy, Quota, Reserve},
@@ -42,6 +44,10 @@ impl Key {
     pub fn variable(&self) -> String {
         format!("PODLING_{}", self.name.to_ascii_uppercase())
     }
+}
+
+fn policy(config: &mut Config) -> &mut Policy {
+    &mut config.members.defaults.policy
 }
 
 pub static KEYS: &[Key] = &[
@@ -378,21 +384,112 @@ pub static KEYS: &[Key] = &[
     },
     Key {
         name: "capabilities",
-        about: "What root of a member may, unless its task asks for capabilities: names separated by commas.",
+        about: "What root of a member may, unless its task asks for capabilities: names separated by commas; `policy`: Docker's set, as far as the policy goes.",
         read: |config, text| {
-            config.members.defaults.capabilities = capabilities(text)?;
+            config.members.defaults.capabilities = or_policy(text, capabilities)?;
             Ok(())
         },
-        show: |config| show_capabilities(config.members.defaults.capabilities),
+        show: |config| {
+            show_or_policy(config.members.defaults.capabilities.as_ref(), |set| {
+                show_capabilities(*set)
+            })
+        },
+    },
+    Key {
+        name: "policy",
+        about: "What a task may ask for at most on this node: `mesos` (everything), `standard`, or `strict`; each item has a key of its own, which is `policy` where this one decides.",
+        read: |config, text| {
+            let preset = Preset::ALL.into_iter().find(|preset| preset.name() == text);
+            policy(config).preset = preset.ok_or("is none of `mesos`, `standard` and `strict`")?;
+            Ok(())
+        },
+        show: |config| config.members.defaults.policy.preset.name().to_owned(),
     },
     Key {
         name: "allowed_capabilities",
-        about: "What a task may ask for at most: names, or `all`.",
+        about: "What a task may ask for at most: names, or `all`. By policy: all; Docker's; those without NET_RAW and MKNOD.",
         read: |config, text| {
-            config.members.defaults.allowed_capabilities = capabilities(text)?;
+            policy(config).capabilities = or_policy(text, capabilities)?;
             Ok(())
         },
-        show: |config| show_capabilities(config.members.defaults.allowed_capabilities),
+        show: |config| {
+            show_or_policy(config.members.defaults.policy.capabilities.as_ref(), |set| {
+                show_capabilities(*set)
+            })
+        },
+    },
+    Key {
+        name: "allowed_seccomp",
+        about: "The filters of system calls that a task may choose: `any` (also none), `profiles` (those of `seccomp_profiles`), or `default` (no choice). By policy: in this order.",
+        read: |config, text| {
+            policy(config).filters = or_policy(text, filters)?;
+            Ok(())
+        },
+        show: |config| {
+            show_or_policy(config.members.defaults.policy.filters.as_ref(), |filters| {
+                show_filters(*filters)
+            })
+        },
+    },
+    Key {
+        name: "allowed_host_volumes",
+        about: "Places of the host that volumes may show: `/srv,/data:ro,/data/keys:none`; the deepest counts, and what is below a volume, too. By policy: `/`; `/,/proc:ro,/sys:ro,/dev:ro,/dev/shm`; `none`.",
+        read: |config, text| {
+            policy(config).host_volumes = or_policy(text, host_volumes)?;
+            Ok(())
+        },
+        show: |config| {
+            show_or_policy(
+                config.members.defaults.policy.host_volumes.as_ref(),
+                show_host_volumes,
+            )
+        },
+    },
+    Key {
+        name: "allow_host_network",
+        about: "Whether pods may be on the host's network: true or false. By policy: true, true, false.",
+        read: |config, text| {
+            policy(config).host_network = or_policy(text, truth)?;
+            Ok(())
+        },
+        show: |config| {
+            show_or_policy(
+                config.members.defaults.policy.host_network.as_ref(),
+                bool::to_string,
+            )
+        },
+    },
+    Key {
+        name: "allow_host_ipc",
+        about: "Whether members may share the host's IPC: true or false. By policy: true, true, false.",
+        read: |config, text| {
+            policy(config).host_ipc = or_policy(text, truth)?;
+            Ok(())
+        },
+        show: |config| show_or_policy(config.members.defaults.policy.host_ipc.as_ref(), bool::to_string),
+    },
+    Key {
+        name: "allow_shared_pid",
+        about: "Whether members of a pod may share their processes: true or false. By policy: true, true, false.",
+        read: |config, text| {
+            policy(config).shared_pid = or_policy(text, truth)?;
+            Ok(())
+        },
+        show: |config| {
+            show_or_policy(
+                config.members.defaults.policy.shared_pid.as_ref(),
+                bool::to_string,
+            )
+        },
+    },
+    Key {
+        name: "allow_root",
+        about: "Whether members may be user 0 of the host (see `user_namespace`): true or false. By policy: true, true, false.",
+        read: |config, text| {
+            policy(config).root = or_policy(text, truth)?;
+            Ok(())
+        },
+        show: |config| show_or_policy(config.members.defaults.policy.root.as_ref(), bool::to_string),
     },
     Key {
         name: "no_new_privileges",

@@ -13,7 +13,15 @@ use std::{
 
 pub use keys::{KEYS, Key};
 
+/// How values are written, for others who print them.
+pub mod show {
+    pub use super::words::{
+        show_capabilities as capabilities, show_filters as filters, show_host_volumes as host_volumes,
+    };
+}
+
 use crate::{
+    base::entrusted,
     container::{IdRange, cgroup, plan},
     image,
     mesos::codec::Encoding,
@@ -128,7 +136,7 @@ impl fmt::Display for Origin {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read the configuration {}", .path.display())]
+    #[error("cannot read the configuration {}: {source}", .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("configuration {}: {message}", .path.display())]
     Syntax { path: PathBuf, message: String },
@@ -169,7 +177,8 @@ impl Effective {
         let named = lookup(FILE_VARIABLE).filter(|path| !path.is_empty());
         let path = named.map_or_else(|| PathBuf::from(FILE), PathBuf::from);
         let mut effective = Effective::default();
-        match std::fs::read_to_string(&path) {
+        let text = entrusted::open(&path).and_then(io::read_to_string);
+        match text {
             Ok(text) => effective.lay_file(&path, &text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {}
             Err(source) => return Err(ConfigError::Unreadable { path, source }),

@@ -1,6 +1,7 @@
 //! Files, variables, what is wrong with them, and the reference for operators.
 
 use super::{words::list, *};
+use crate::container::policy::{Access, Filters, HostVolumes, Policy, Preset};
 
 fn vars(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
     pairs
@@ -54,6 +55,16 @@ fn what_is_wrong_is_named_with_its_place() {
             "images_authorities = \"ca.pem\"\n",
             "`ca.pem`, which is not an absolute path",
         ),
+        ("policy = \"lax\"\n", "none of `mesos`, `standard` and `strict`"),
+        (
+            "allow_root = \"yes\"\n",
+            "neither `true` nor `false`, and not `policy`",
+        ),
+        (
+            "allowed_host_volumes = \"srv\"\n",
+            "`srv`, which is not an absolute path",
+        ),
+        ("allowed_host_volumes = \"/a/../b\"\n", "which has `..` in it"),
         ("[network]\ndefault_networks = \"x\"\n", "unknown field"),
         ("[network]\ndefault_network = \"x\"\n", "not one of the networks"),
     ];
@@ -66,6 +77,23 @@ fn what_is_wrong_is_named_with_its_place() {
     assert!(error.to_string().contains("/nonexistent/x.toml"));
     let error = Effective::load(&vars(&[("PODLING_ENCODING", "xml")])).expect_err("xml");
     assert!(error.to_string().contains("PODLING_ENCODING"), "{error}");
+}
+
+#[test]
+fn s6_settings_that_others_may_write_are_refused_by_name() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_dir, path) = file("encoding = \"json\"\n");
+    let load = || Effective::load(&vars(&[("PODLING_CONFIG", &path)])).map_err(|error| error.to_string());
+    load().expect("ours");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).expect("mode");
+    let error = load().expect_err("everybody's");
+    assert!(error.contains(&path) && error.contains("chmod go-w"), "{error}");
+    if rustix::process::geteuid().is_root() {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("mode");
+        std::os::unix::fs::chown(&path, Some(65534), None).expect("owner");
+        let error = load().expect_err("nobody's");
+        assert!(error.contains(&path) && error.contains("user 65534"), "{error}");
+    }
 }
 
 #[test]
@@ -130,6 +158,27 @@ fn every_key_reads_back_what_it_shows() {
             stall: Duration::from_secs(5),
             read_only: true,
             ..image::OperatorConfig::default()
+        },
+        members: MembersConfig {
+            defaults: plan::Defaults {
+                capabilities: Some(plan::CapabilitySet::of(&[19])),
+                policy: Policy {
+                    capabilities: Some(plan::CapabilitySet(u64::MAX)),
+                    filters: Some(Filters::Profiles),
+                    host_volumes: Some(HostVolumes::new([
+                        ("/a".into(), Access::Write),
+                        ("/a/b".into(), Access::Read),
+                        ("/a/b/c".into(), Access::None),
+                    ])),
+                    host_network: Some(true),
+                    host_ipc: Some(false),
+                    shared_pid: Some(true),
+                    root: Some(false),
+                    ..Policy::of(Preset::Strict)
+                },
+                ..plan::Defaults::default()
+            },
+            ..MembersConfig::default()
         },
         ..Config::default()
     };

@@ -1,13 +1,14 @@
 //! How values are written.
 
 use std::{
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     time::Duration,
 };
 
 use crate::{
     container::{
         plan::{CapabilitySet, Device},
+        policy::{Access, Filters, HostVolumes},
         seccomp::caps,
     },
     mesos::duration,
@@ -63,7 +64,7 @@ pub(super) fn capabilities(text: &str) -> Result<CapabilitySet, String> {
     })
 }
 
-pub(super) fn show_capabilities(set: CapabilitySet) -> String {
+pub fn show_capabilities(set: CapabilitySet) -> String {
     if set == CapabilitySet(u64::MAX) {
         return "all".to_owned();
     }
@@ -73,6 +74,80 @@ pub(super) fn show_capabilities(set: CapabilitySet) -> String {
         .map(|name| name.trim_start_matches("CAP_"))
         .collect();
     names.join(",")
+}
+
+/// `policy`: not decided here.
+pub(super) fn or_policy<T>(
+    text: &str,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    match text {
+        "policy" => Ok(None),
+        text => read(text)
+            .map(Some)
+            .map_err(|problem| problem + ", and not `policy`"),
+    }
+}
+
+pub(super) fn show_or_policy<T>(value: Option<&T>, show: impl FnOnce(&T) -> String) -> String {
+    value.map_or("policy".to_owned(), show)
+}
+
+pub(super) fn filters(text: &str) -> Result<Filters, String> {
+    match text {
+        "any" => Ok(Filters::Any),
+        "profiles" => Ok(Filters::Profiles),
+        "default" => Ok(Filters::Default),
+        _ => Err("is none of `any`, `profiles` and `default`".to_owned()),
+    }
+}
+
+pub fn show_filters(filters: Filters) -> String {
+    match filters {
+        Filters::Any => "any",
+        Filters::Profiles => "profiles",
+        Filters::Default => "default",
+    }
+    .to_owned()
+}
+
+/// `none`, or places as in `/srv,/data:ro,/data/keys:none`.
+pub(super) fn host_volumes(text: &str) -> Result<HostVolumes, String> {
+    if text == "none" {
+        return Ok(HostVolumes::default());
+    }
+    let rule = |entry: String| -> Result<(PathBuf, Access), String> {
+        let (path, access) = match entry.rsplit_once(':') {
+            Some((path, "ro")) => (path, Access::Read),
+            Some((path, "rw")) => (path, Access::Write),
+            Some((path, "none")) => (path, Access::None),
+            _ => (entry.as_str(), Access::Write),
+        };
+        let path = absolute(path).map_err(|problem| format!("has `{entry}`, which {problem}"))?;
+        match path.components().any(|part| part == Component::ParentDir) {
+            true => Err(format!("has `{entry}`, which has `..` in it")),
+            false => Ok((path, access)),
+        }
+    };
+    Ok(HostVolumes::new(
+        list(text).into_iter().map(rule).collect::<Result<Vec<_>, _>>()?,
+    ))
+}
+
+pub fn show_host_volumes(volumes: &HostVolumes) -> String {
+    if volumes.rules().is_empty() {
+        return "none".to_owned();
+    }
+    let shown: Vec<_> = volumes
+        .rules()
+        .iter()
+        .map(|(path, access)| match access {
+            Access::None => format!("{}:none", path.display()),
+            Access::Read => format!("{}:ro", path.display()),
+            Access::Write => path.display().to_string(),
+        })
+        .collect();
+    shown.join(",")
 }
 
 /// Character devices as in `fuse=10:229,kvm=10:232`.
