@@ -4,4 +4,5 @@
 
 mod arrows;
 mod behaviour;
+mod security;
 mod source;
